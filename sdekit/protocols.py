@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -100,8 +100,7 @@ def apply(g: Diffusion, w: Tensor) -> Tensor:
     return g * w
 
 
-@dataclass(frozen=True, slots=True)
-class Increment:
+class Increment(NamedTuple):
     """A Brownian path over one step of length |h|, seen along the direction of travel.
 
     With the bridge `b(r) = W(r) − (r/|h|) W` on [0, |h|]:
@@ -128,8 +127,7 @@ class Order:
     weak: float
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One step of time.
 
     t0, t1: float64, 0-d or `(B, 1, …, 1)`.  h: `t1 − t0`, a float, a 0-d tensor, or `(B, 1, …, 1)` in the dtype of x.
@@ -150,8 +148,7 @@ class Span:
         return self.draws.normal(purpose, self.index, tuple(like.shape), like.dtype, like.device, part=part)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What a solver returns for one step: the new state, and what else it knows.
 
     error        local error estimate of the shape of x (adaptive control needs one)
@@ -223,7 +220,8 @@ class Solver(Protocol):
     """One step of a method. A new method is a new Solver, never a new loop.
 
     orders: the noise classes it handles, each with its measured order. calculus: the calculus whose solution it
-    converges to; None where both agree (ODE and additive noise). levy: what it needs of the path.
+    converges to; None where both agree (ODE and additive noise). levy: what it needs of the path. error_order: the
+    local error estimate shrinks as |h|^error_order; None where a step gives no estimate.
     """
 
     @property
@@ -233,7 +231,7 @@ class Solver(Protocol):
     @property
     def levy(self) -> Levy: ...
     @property
-    def has_error(self) -> bool: ...
+    def error_order(self) -> float | None: ...
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any: ...
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step: ...
 
@@ -250,13 +248,6 @@ class Divergence(Protocol):
     @property
     def probes(self) -> int: ...
     def __call__(self, field: Callable[[Tensor], Tensor], x: Tensor, probes: Any) -> tuple[Tensor, Tensor]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a step control says of a step: `accept` is None (all) or a mask `(B,)`."""
-
-    accept: Tensor | None = None
 
 
 def match(coefficient: Tensor | float, x: Tensor) -> Tensor | float:
