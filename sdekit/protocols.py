@@ -236,6 +236,44 @@ class Solver(Protocol):
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step: ...
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What a step control may know before the first step.
+
+    t0, t1: 0-d or `(B,)`.  blocks: sizes of the groups of components that are to have an error norm each; None: one group.
+    first_step: a guess of the first step's size `(B,)` for adaptive controls.
+    """
+
+    t0: Tensor
+    t1: Tensor
+    x: Tensor
+    draws: Draws | None
+    solver: Solver
+    stochastic: bool = False
+    blocks: tuple[int, ...] | None = None
+    first_step: Callable[[], Tensor] | None = None
+
+
+class Pace(Protocol):
+    """A step control at work on one solve."""
+
+    def next(self) -> Span | None:
+        """The next span to try, or None when all samples have finished."""
+        ...
+
+    def judge(self, span: Span, x: Tensor, step: Step) -> Tensor | None:
+        """Which samples take the step: a mask `(B,)`, or None for all of them."""
+        ...
+
+
+class StepControl(Protocol):
+    """How steps are chosen: `FixedSteps`, `TimeGrid`, `Adaptive`."""
+
+    @property
+    def adaptive(self) -> bool: ...
+    def begin(self, problem: Problem) -> Pace: ...
+
+
 class Corrector(Protocol):
     """Moves x towards the law p_t at a fixed time t, by its score alone."""
 
@@ -248,6 +286,16 @@ class Divergence(Protocol):
     @property
     def probes(self) -> int: ...
     def __call__(self, field: Callable[[Tensor], Tensor], x: Tensor, probes: Any) -> tuple[Tensor, Tensor]: ...
+
+
+def advance(x: Tensor, slope: Tensor, h: float | Tensor) -> Tensor:
+    """`x + h slope`."""
+    return x + slope * h if isinstance(h, Tensor) else torch.add(x, slope, alpha=h)
+
+
+def diffuse(x: Tensor, g: Diffusion, w: Tensor) -> Tensor:
+    """`x + G w`."""
+    return x + apply(g, w) if isinstance(g, Dense) else torch.addcmul(x, g, w)
 
 
 def match(coefficient: Tensor | float, x: Tensor) -> Tensor | float:

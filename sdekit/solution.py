@@ -1,0 +1,85 @@
+"""What came of a solve: the states, and what happened on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .errors import Status
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts of work.
+
+    model_calls: batched calls of the model: the score where the SDE has one, else the drift.
+    drift_calls, diffusion_calls: batched calls of f and of G.
+    evaluations (B,): model calls while the sample was still under way: what it would have cost alone.
+    accepted, rejected (B,): steps taken and steps tried in vain.
+    """
+
+    model_calls: int
+    drift_calls: int
+    diffusion_calls: int
+    evaluations: Tensor
+    accepted: Tensor
+    rejected: Tensor
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The result of `solve`.
+
+    x: `(T, B, *shape)` at the saved times, or `(B, *shape)` at the end if nothing was asked to be saved.
+    t: the saved times `(T,)`, or the final time: 0-d, or `(B,)` where samples ended at different times.
+    status `(B,)`: int tensor of `Status`.  mean: the final state before the last step's noise was added, where the
+    solver knows it (the denoised sample of a predictor).  stats: the counts of work.
+    """
+
+    x: Tensor
+    t: Tensor
+    status: Tensor
+    stats: Stats
+    mean: Tensor | None = None
+    dense: DenseOutput | None = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every sample reached the end, or the event asked for."""
+        return bool(((self.status == Status.OK) | (self.status == Status.EVENT)).all())
+
+    def at(self, t: float | Tensor) -> Tensor:
+        """State at any time inside the solve, by dense output; t is a float, 0-d or `(B,)`. Needs `SaveAt(dense=True)`."""
+        if self.dense is None:
+            raise ValueError("this solution holds no dense output: solve with save=SaveAt(dense=True)")
+        return self.dense(t)
+
+
+@dataclass
+class DenseOutput:
+    """Interpolants of all steps; a call evaluates the one that holds t, sample by sample."""
+
+    pieces: list[tuple[Tensor, Tensor, Tensor | None, object]] = field(default_factory=list)
+
+    def __call__(self, t: float | Tensor) -> Tensor:
+        time = torch.as_tensor(t, dtype=torch.float64)
+        result: Tensor | None = None
+        found: Tensor | None = None
+        for t0, t1, accept, interpolate in self.pieces:
+            theta = (time.reshape(-1, *(1,) * (t0.ndim - 1)) if t0.ndim else time) - t0
+            theta = theta / torch.where(t1 == t0, torch.ones_like(t0), t1 - t0)
+            inside = (theta >= 0) & (theta <= 1)
+            if accept is not None:
+                inside = inside & accept.reshape(inside.shape if inside.ndim == accept.ndim else (-1, *(1,) * (t0.ndim - 1)))
+            if not bool(inside.any()):
+                continue
+            value = interpolate(theta.clamp(0.0, 1.0))  # type: ignore[operator]
+            mask = inside.expand(value.shape[0], *inside.shape[1:]) if inside.ndim else inside.expand(value.shape[0])
+            mask = mask.reshape(-1, *(1,) * (value.ndim - 1))
+            result = value if result is None else torch.where(mask, value, result)
+            found = mask if found is None else found | mask
+        if result is None or found is None or not bool(found.all()):
+            raise ValueError(f"t = {t} lies outside the solved interval of at least one sample")
+        return result

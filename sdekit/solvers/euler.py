@@ -1,0 +1,42 @@
+"""Euler–Maruyama: `x' = x + f h + G W`. Notation as in `sdekit.protocols`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, advance, diffuse
+
+
+@dataclass(frozen=True)
+class EulerMaruyama:
+    """The simplest scheme for any Itô SDE: `x' = x + f(t0, x) h + G(t0, x) W`; strong order ½, 1 for additive noise.
+
+    One drift and one diffusion evaluation a step; no error estimate. As a predictor of a reverse SDE its `mean` is
+    `x + f h`.
+
+    Reference: Maruyama (1955), Rend. Circ. Mat. Palermo 4; Kloeden, Platen (1992), §10.2.
+    """
+
+    calculus: ClassVar[Calculus | None] = Calculus.ITO
+    levy: ClassVar[Levy] = Levy.W
+    error_order: ClassVar[float | None] = None
+    orders: ClassVar[dict[Noise, Order]] = {
+        Noise.NONE: Order(1.0, 1.0),
+        Noise.ADDITIVE: Order(1.0, 1.0),
+        Noise.DIAGONAL: Order(0.5, 1.0),
+        Noise.SCALAR: Order(0.5, 1.0),
+        Noise.COMMUTATIVE: Order(0.5, 1.0),
+        Noise.GENERAL: Order(0.5, 1.0),
+    }
+
+    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
+        return None
+
+    def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
+        mean = advance(x, sde.drift(span.t0, x), span.h)
+        if dw is None:
+            return Step(mean, mean=mean)
+        return Step(diffuse(mean, sde.diffusion(span.t0, x), dw.W), mean=mean)

@@ -1,0 +1,197 @@
+"""Steps chosen by an error estimate, for every sample on its own.
+
+The estimate e `(B, *shape)` is measured in the scaled norm
+
+    E_i = rms( e_i / (atol + rtol max(|x_i|, |x'_i|)) )          one number a sample
+
+and a step is taken where E ≤ 1. The next step is `h · safety · E_n^−β1 E_{n−1}^−β2 E_{n−2}^−β3`, with
+k β1 = p + i + d, k β2 = −(p + 2d), k β3 = d for an estimate of order k, held within `factors`. A sample's steps depend on
+nothing but the sample.
+
+Reference: Söderlind (2003), ACM Trans. Math. Softw. 29(1), §4; Hairer, Nørsett, Wanner (1993), §II.4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import Incompatible, Status
+from ..protocols import Problem, Span, Step, expand
+
+
+def scaled_norm(
+    error: Tensor, x: Tensor, x_new: Tensor, rtol: float, atol: float, blocks: tuple[int, ...] | None = None
+) -> Tensor:
+    """The norm E `(B,)` of an error; with blocks, the largest of the blocks' norms, so that none hides behind another."""
+    scaled = (error / (atol + rtol * torch.maximum(x.abs(), x_new.abs()))).flatten(1)
+    groups = (scaled,) if blocks is None else scaled.split(blocks, dim=1)
+    norms = [group.square().mean(dim=1).sqrt() for group in groups]
+    return norms[0] if len(norms) == 1 else torch.stack(norms).amax(0)
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Per-sample adaptive steps. Tolerances have no default: they are the user's to choose.
+
+    rtol, atol: relative and absolute tolerance, at least one positive.  first_step: size of the first step (default: from
+    the size of drift and diffusion).  min_step, max_step: bounds on |h|; a sample whose error is too large at
+    min_step ends with Status.STEP_TOO_SMALL.  max_steps: attempts before a sample ends with Status.MAX_STEPS.
+    jump_times: times that steps must land on, because drift or diffusion jumps there.
+    pid: (p, i, d); default (0.4, 0.3, 0) for ODEs and (0.1, 0.3, 0) for SDEs.
+    safety: target for E on the next step, as a factor on h.  factors: smallest and largest change of h.
+    """
+
+    rtol: float
+    atol: float
+    first_step: float | None = None
+    min_step: float = 0.0
+    max_step: float = math.inf
+    max_steps: int = 100_000
+    jump_times: Sequence[float] = ()
+    pid: tuple[float, float, float] | None = None
+    safety: float = 0.9
+    factors: tuple[float, float] = (0.2, 10.0)
+
+    def __post_init__(self) -> None:
+        for name, value in (("rtol", self.rtol), ("atol", self.atol)):
+            if not (isinstance(value, (int, float)) and 0 <= value < math.inf):
+                raise ValueError(f"Adaptive: {name} must be finite and not negative, got {value!r}")
+        if self.rtol == 0 and self.atol == 0:
+            raise ValueError("Adaptive: rtol and atol are both zero, which no step can meet; set at least one, e.g. atol=1e-6")
+        if self.first_step is not None and not 0 < self.first_step < math.inf:
+            raise ValueError(f"Adaptive: first_step must be positive, got {self.first_step!r}")
+        if not (0 <= self.min_step <= self.max_step and self.max_step > 0):
+            raise ValueError(f"Adaptive: need 0 <= min_step <= max_step, got {self.min_step!r} and {self.max_step!r}")
+        if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
+            raise ValueError(f"Adaptive: max_steps must be an integer of 1 or more, got {self.max_steps!r}")
+        if not all(math.isfinite(t) for t in self.jump_times):
+            raise ValueError(f"Adaptive: jump_times must be finite, got {self.jump_times!r}")
+        if not (0 < self.safety < 1 and 0 < self.factors[0] < 1 < self.factors[1]):
+            raise ValueError("Adaptive: need 0 < safety < 1 and factors[0] < 1 < factors[1]")
+
+    @property
+    def adaptive(self) -> bool:
+        return True
+
+    def begin(self, problem: Problem) -> AdaptivePace:
+        if problem.solver.error_order is None:
+            name = type(problem.solver).__name__
+            raise Incompatible(
+                f"Adaptive steps need an error estimate; {name} has none. Use FixedSteps(n) or Halving({name}())."
+            )
+        return AdaptivePace(self, problem)
+
+
+class AdaptivePace:
+    """The steps of one adaptive solve: times, sizes and statuses `(B,)`."""
+
+    def __init__(self, control: Adaptive, problem: Problem) -> None:
+        x, count = problem.x, len(problem.x)
+        self._control, self._problem = control, problem
+        start, self._end = (t.detach().to(x.device).expand(count) for t in (problem.t0, problem.t1))
+        self._t = start.clone()
+        self._sign = torch.sign(self._end - start)
+        length = (self._end - start).abs()
+        # below this a step is lost in the rounding of t
+        self._floor = torch.clamp(16 * torch.finfo(torch.float64).eps * torch.maximum(start.abs(), self._end.abs()), min=1e-300)
+        self._floor = torch.clamp(self._floor, min=control.min_step)
+        order = problem.solver.error_order
+        assert order is not None
+        p, i, d = control.pid or ((0.1, 0.3, 0.0) if problem.stochastic else (0.4, 0.3, 0.0))
+        self._beta = ((p + i + d) / order, -(p + 2 * d) / order, d / order)
+        self._order = order
+        self._errors = (torch.ones_like(self._t), torch.ones_like(self._t))
+        self.active = (length > 0) & torch.isfinite(x.detach()).flatten(1).all(1)
+        self.status = torch.where(self.active | (length == 0), int(Status.OK), int(Status.NONFINITE)).to(torch.int64)
+        if control.first_step is not None:
+            first = torch.full_like(length, control.first_step)
+        elif problem.first_step is not None:
+            first = problem.first_step().to(torch.float64)
+            first = torch.where(torch.isfinite(first) & (first > 0), first, 1e-3 * length)
+        else:
+            first = 1e-2 * length
+        self._h = torch.minimum(torch.clamp(first, max=control.max_step), length)
+        self._jumps = torch.tensor(sorted(control.jump_times), dtype=torch.float64, device=x.device)
+        self._held = (start, self._end)
+        self.accepted = torch.zeros(count, dtype=torch.int64, device=x.device)
+        self.rejected = torch.zeros_like(self.accepted)
+
+    def next(self) -> Span | None:
+        if not bool(self.active.any()):
+            return None
+        target = self._next_stop()
+        left = (target - self._t).abs()
+        # stretch a little rather than leave a sliver behind
+        lands = self._h >= left * (1 - 1e-10)
+        t1 = torch.where(lands, target, self._t + self._sign * self._h)
+        # samples that have finished repeat their last span, and nothing of it is kept
+        t0 = torch.where(self.active, self._t, self._held[0])
+        t1 = torch.where(self.active, t1, self._held[1])
+        self._held = (t0, t1)
+        x = self._problem.x
+        start, end = expand(t0, x), expand(t1, x)
+        return Span(start, end, (end - start).to(x.dtype), self.accepted, self._problem.draws)
+
+    def _next_stop(self) -> Tensor:
+        if len(self._jumps) == 0:
+            return self._end
+        forward = torch.searchsorted(self._jumps, self._t, right=True)
+        backward = torch.searchsorted(self._jumps, self._t, right=False) - 1
+        index = torch.where(self._sign > 0, forward, backward)
+        exists = (index >= 0) & (index < len(self._jumps))
+        jump = self._jumps[index.clamp(0, len(self._jumps) - 1)]
+        before_end = (self._end - jump) * self._sign > 0
+        return torch.where(exists & before_end, jump, self._end)
+
+    @torch.no_grad()
+    def judge(self, span: Span, x: Tensor, step: Step) -> Tensor:
+        control, error = self._control, step.error
+        assert error is not None
+        t0, t1 = self._held
+        h = (t1 - t0).abs()
+        norm = scaled_norm(error, x, step.x, control.rtol, control.atol, self._problem.blocks).to(torch.float64)
+        finite = torch.isfinite(norm) & torch.isfinite(step.x).flatten(1).all(1)
+        accept = self.active & finite & (norm <= 1)
+
+        size = torch.where(finite, norm, torch.full_like(norm, math.inf)).clamp(min=1e-10)
+        last, before = self._errors
+        low, high = control.factors
+        growth = control.safety * size ** -self._beta[0] * last ** -self._beta[1] * before ** -self._beta[2]
+        # after a rejection only the last error speaks, and the step must shrink
+        retreat = torch.clamp(control.safety * size ** (-1 / self._order), max=control.safety)
+        factor = torch.where(accept, growth.clamp(low, high), retreat.clamp(low, 1.0))
+        proposal = torch.clamp(h * factor, max=control.max_step)
+        # a step cut short to land on a stop says nothing against the size that was meant
+        proposal = torch.where(accept & (proposal < self._h) & (h < self._h * (1 - 1e-10)), self._h, proposal)
+        self._h = torch.where(self.active, proposal, self._h)
+        self._errors = (torch.where(accept, size, last), torch.where(accept, last, before))
+
+        self._t = torch.where(accept, t1, self._t)
+        refused = self.active & ~accept
+        self.accepted = self.accepted + accept
+        self.rejected = self.rejected + refused
+        self._retire(accept, refused, finite)
+        return accept
+
+    def _retire(self, accept: Tensor, refused: Tensor, finite: Tensor) -> None:
+        """Take samples that have arrived, or cannot go on, out of the race."""
+        stuck = refused & (self._h < self._floor)
+        spent = self.active & (self.accepted + self.rejected >= self._control.max_steps) & (self._t != self._end)
+        self.status = torch.where(spent, int(Status.MAX_STEPS), self.status)
+        self.status = torch.where(stuck, torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NONFINITE)), self.status)
+        self.active = self.active & ~(stuck | spent | (accept & (self._t == self._end)))
+
+    def stop(self, mask: Tensor, status: Status) -> None:
+        """End the samples in the mask, with a status."""
+        self.status = torch.where(self.active & mask, int(status), self.status)
+        self.active = self.active & ~mask
+
+    @property
+    def t(self) -> Tensor:
+        """The time each sample has reached `(B,)`."""
+        return self._t
