@@ -1,5 +1,23 @@
 """SDEs: from plain functions, linear with exact transitions, diffusion processes, and classics."""
 
+from .diffusion import EDM, VE, VP, Cosine, RectifiedFlow, SubVP
 from .functions import ODE, ItoSDE, StratonovichSDE
+from .process import AffineProcess, DiffusionProcess, IsotropicGaussian
+from .transition import ElementwiseTransition, MatrixTransition
 
-__all__ = ["ODE", "ItoSDE", "StratonovichSDE"]
+__all__ = [
+    "EDM",
+    "ODE",
+    "VE",
+    "VP",
+    "AffineProcess",
+    "Cosine",
+    "DiffusionProcess",
+    "ElementwiseTransition",
+    "IsotropicGaussian",
+    "ItoSDE",
+    "MatrixTransition",
+    "RectifiedFlow",
+    "StratonovichSDE",
+    "SubVP",
+]
