@@ -41,6 +41,11 @@ class FixedPace:
         self._last, self._last_time = node, time
         return span
 
+    @property
+    def taken(self) -> int:
+        """Steps made so far."""
+        return self._index + 1
+
     def judge(self, span: Span, x: Tensor, step: Step) -> Tensor | None:
         """Every step is taken."""
         return None

@@ -1,0 +1,197 @@
+"""What is kept of a solve, and how states between steps are reached.
+
+Saving never changes the solution. A time between two steps is reached by a side step from the last state, on the bridge
+of that very step's Brownian increment, so that saved values keep the solver's order and the process's law, and the grid,
+the step count and the final state are the same whatever is saved. Where a solver has dense output (some ODE methods),
+that is used instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .protocols import SDE, BrownianMotion, Increment, Levy, Solver, Span, Step, as_time, expand
+from .solution import DenseOutput
+
+
+@dataclass(frozen=True)
+class SaveAt:
+    """What to keep: states at `times`, or after every `every`-th step, or a dense output.
+
+    times: within [t0, t1], in the order of travel; t0 and t1 may be among them.  every: after steps every, 2·every, …
+    (fixed steps only).  fn: `(t, x) -> tensor (B, …)`, saved instead of x (with t as drift functions get it).
+    dense: keep interpolants, so that `Solution.at(t)` answers at any time (ODE solvers with dense output).
+    """
+
+    times: Sequence[float] | Tensor | None = None
+    every: int | None = None
+    fn: Callable[[Tensor, Tensor], Tensor] | None = None
+    dense: bool = False
+
+    def __post_init__(self) -> None:
+        if self.times is not None and self.every is not None:
+            raise ValueError("SaveAt takes times=… or every=…, not both")
+        if self.times is None and self.every is None and not self.dense:
+            raise ValueError("SaveAt needs times=[…], every=n or dense=True; leave save out to keep the final state only")
+        if self.every is not None and (isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1):
+            raise ValueError(f"SaveAt: every must be an integer of 1 or more, got {self.every!r}")
+        if self.times is not None:
+            times = as_time(self.times if isinstance(self.times, Tensor) else list(self.times))
+            if times.ndim != 1 or len(times) == 0:
+                raise ValueError(f"SaveAt: times must be a non-empty list of times, got {self.times!r}")
+            if not bool(torch.isfinite(times.detach()).all()):
+                raise ValueError(f"SaveAt: times must be finite, got {self.times!r}")
+            object.__setattr__(self, "times", times)
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """The means to reach a time inside a step: solver, SDE and path."""
+
+    solver: Solver
+    sde: SDE
+    path: BrownianMotion | None
+    like: Tensor | None
+    levy: Levy
+
+    def reach(self, span: Span, t: Tensor, x: Tensor, step: Step, dw: Increment | None, state: Any) -> Tensor:
+        """State at t within the span; t as the span's times are: 0-d or `(B, 1, …, 1)`."""
+        if step.interpolate is not None:
+            whole = span.t1 - span.t0
+            return step.interpolate((t - span.t0) / torch.where(whole == 0, torch.ones_like(whole), whole))
+        h: float | Tensor = t - span.t0
+        if isinstance(span.h, float) and isinstance(h, Tensor) and not h.requires_grad:
+            h = float(h)
+        elif isinstance(h, Tensor) and h.ndim:
+            h = h.to(x.dtype)
+        inner = span._replace(t1=t, h=h)
+        if self.path is not None and dw is not None and self.like is not None:
+            dw = self.path.part(span, inner, dw, self.like, self.levy)
+        return self.solver.step(self.sde, inner, x, dw, state).x
+
+
+class Recorder:
+    """Collects what a `SaveAt` asks for while the loop runs."""
+
+    def __init__(self, save: SaveAt, t0: Tensor, t1: Tensor, x: Tensor, bridge: Bridge, adaptive: bool) -> None:
+        self._save, self._bridge = save, bridge
+        self._sign = 1.0 if bool((t1 >= t0).all()) else -1.0
+        self._steps: list[tuple[Tensor, Tensor]] = []
+        self.dense = DenseOutput() if save.dense else None
+        if adaptive and save.every is not None:
+            raise ValueError("SaveAt(every=…) counts steps that all samples share; with Adaptive steps use SaveAt(times=[…])")
+        self._per_sample = adaptive or t0.ndim > 0 or t1.ndim > 0
+        self._next = 0
+        self._out: Tensor | None = None
+        if isinstance(save.times, Tensor):
+            self._check_times(save.times.detach(), t0.detach(), t1.detach())
+            self._tolerance = 1e-12 * float(torch.maximum(t0.detach().abs().max(), t1.detach().abs().max()))
+            if self._per_sample:
+                self._start_per_sample(save.times, t0, x)
+            else:
+                self._floats = [float(t) for t in save.times]
+                self._start_shared(t0, x)
+
+    def _check_times(self, times: Tensor, t0: Tensor, t1: Tensor) -> None:
+        if bool((times.diff() * self._sign <= 0).any()):
+            order = "increasing" if self._sign > 0 else "decreasing"
+            raise ValueError(f"SaveAt: times must be strictly {order}, in the direction from t0 to t1; got {times.tolist()}")
+        slack = 1e-12 * float(torch.maximum(t0.abs().max(), t1.abs().max()))
+        first, last = (times[0] - t0) * self._sign, (times[-1] - t1) * self._sign
+        if bool((first < -slack).any()) or bool((last > slack).any()):
+            raise ValueError(f"SaveAt: times must lie between t0 = {t0.tolist()} and t1 = {t1.tolist()}, got {times.tolist()}")
+
+    def _value(self, t: Tensor, x: Tensor) -> Tensor:
+        return x if self._save.fn is None else self._save.fn(t.to(x.dtype) if t.ndim else t, x)
+
+    # --- all samples at the same time ---
+
+    def _start_shared(self, t0: Tensor, x: Tensor) -> None:
+        if abs(self._floats[0] - float(t0)) <= self._tolerance:
+            self._steps.append((t0, self._value(t0, x)))
+            self._next = 1
+
+    def _take_shared(self, span: Span, x: Tensor, step: Step, dw: Increment | None, state: Any) -> None:
+        end = float(span.t1)
+        while self._next < len(self._floats):
+            ahead = (self._floats[self._next] - end) * self._sign
+            if ahead > self._tolerance:
+                return
+            t = span.t1
+            if ahead >= -self._tolerance:
+                value = step.x
+            else:
+                t = self._save.times[self._next]  # type: ignore[index]
+                value = self._bridge.reach(span, t, x, step, dw, state)
+            self._steps.append((t, self._value(t, value)))
+            self._next += 1
+
+    # --- every sample at its own time ---
+
+    def _start_per_sample(self, times: Tensor, t0: Tensor, x: Tensor) -> None:
+        self._times = times.to(x.device)
+        here = (self._times[0] - t0).abs() <= self._tolerance
+        self._pointer = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        self._store(here.to(x.device).expand(len(x)), self._value(expand(t0, x), x))
+
+    def _store(self, mask: Tensor, value: Tensor) -> None:
+        if self._out is None:
+            shape = (len(self._times), *value.shape)
+            self._out = torch.full(shape, float("nan"), dtype=value.dtype, device=value.device)
+        rows = torch.nonzero(mask).squeeze(1)
+        self._out = self._out.index_put((self._pointer[rows], rows), value[rows]) if value.requires_grad else self._out
+        if not value.requires_grad:
+            self._out[self._pointer[rows], rows] = value[rows]
+        self._pointer = self._pointer + mask
+
+    def _take_per_sample(
+        self, span: Span, x: Tensor, step: Step, dw: Increment | None, state: Any, accept: Tensor | None
+    ) -> None:
+        end = span.t1.reshape(-1).expand(len(x))
+        while True:
+            time = self._times[self._pointer.clamp(max=len(self._times) - 1)]
+            ahead = (time - end) * self._sign
+            due = (self._pointer < len(self._times)) & (ahead <= self._tolerance)
+            due = due if accept is None else due & accept
+            if not bool(due.any()):
+                return
+            inside = due & (ahead < -self._tolerance)
+            t, value = span.t1, step.x
+            if bool(inside.any()):
+                t = expand(torch.where(inside, time, end), x)
+                side = self._bridge.reach(span, t, x, step, dw, state)
+                value = torch.where(expand(inside, x), side, step.x)
+            self._store(due, self._value(t, value))
+
+    # --- what the loop calls ---
+
+    def take(self, span: Span, x: Tensor, step: Step, dw: Increment | None, state: Any, accept: Tensor | None) -> None:
+        """Look at one step: x and state before it, `accept` the samples that took it (None: all)."""
+        if self.dense is not None:
+            if step.interpolate is None:
+                name = type(self._bridge.solver).__name__
+                raise ValueError(f"SaveAt(dense=True) needs a solver with dense output, {name} has none; use Dopri5() or times=[…]")
+            self.dense.pieces.append((span.t0, span.t1, accept, step.interpolate))
+        if self._save.every is not None:
+            if (int(span.index) + 1) % self._save.every == 0:
+                self._steps.append((span.t1, self._value(span.t1, step.x)))
+        elif self._save.times is not None:
+            if self._per_sample:
+                self._take_per_sample(span, x, step, dw, state, accept)
+            else:
+                self._take_shared(span, x, step, dw, state)
+
+    def result(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(times, states) for the solution."""
+        if self._save.times is None and self._save.every is None:
+            return t, x
+        if self._out is not None:
+            return self._times, self._out
+        if not self._steps:
+            raise ValueError(f"SaveAt(every={self._save.every}) saved nothing: the solve took fewer steps than that")
+        return torch.stack([t for t, _ in self._steps]), torch.stack([x for _, x in self._steps])

@@ -1,0 +1,305 @@
+"""The one loop. Everything that steps through time, for ODEs, SDEs, predictor–corrector and exponential samplers alike.
+
+    x' = solver.step(sde, span, x, increment, state)
+
+with the span proposed by a step control, the increment given by a Brownian path, and the step taken by the samples that
+the control accepts. A new method is a new Solver, a new way to choose steps a new StepControl; neither is a new loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .brownian import BrownianTree, FreshIncrements
+from .errors import Incompatible, SolveFailed, Status
+from .events import Event, EventWatch
+from .guard import check_fit
+from .protocols import (
+    SDE,
+    BrownianMotion,
+    Dense,
+    Increment,
+    Noise,
+    Problem,
+    Solver,
+    Span,
+    Step,
+    StepControl,
+    as_time,
+    expand,
+)
+from .random import Draws, as_draws
+from .save import Bridge, Recorder, SaveAt
+from .solution import Solution, Stats
+from .watch import Watched
+
+
+def solve(
+    sde: SDE,
+    x0: Tensor,
+    t0: float | Tensor,
+    t1: float | Tensor,
+    *,
+    solver: Solver,
+    steps: StepControl,
+    save: SaveAt | None = None,
+    seed: int | Draws = 0,
+    first: int = 0,
+    path: BrownianMotion | None = None,
+    event: Event | None = None,
+    on_failure: str = "raise",
+    progress: Callable[[float], None] | None = None,
+) -> Solution:
+    """Solve `dx = f(t, x) dt + G(t, x) dW` from x(t0) = x0 to t1, forward or backward in time.
+
+    x0: `(B, *shape)`, floating point; dtype and device of the solve follow it.
+    t0, t1: times, floats or 0-d, or `(B,)` for a span of its own for every sample.
+    solver: how one step is made.  steps: how long the steps are.  save: what to keep besides the end.
+    seed: integer, or a source of draws (`Replay`); sample i's noise depends on (seed, first + i) only.
+    path: a Brownian path to solve along (default: fresh increments; a Brownian tree for adaptive steps).
+    event: a terminal event on the state; a sample ends where it happens, with Status.EVENT.
+    on_failure: "raise" (SolveFailed, once all samples have finished) or "return" (statuses in the solution).
+    progress: called with the fraction of the work done, in (0, 1].
+
+    Returns a `Solution`. Raises Incompatible for objects that do not fit together, ValueError or TypeError for bad
+    arguments, SolveFailed for samples that did not reach t1.
+    """
+    _check_arguments(x0, on_failure)
+    start, end = _check_times(t0, t1, x0)
+    draws = as_draws(seed, first)
+    watched = Watched(sde, x0)
+    check_fit(watched, solver, start, end, path is not None)
+    like = _noise_like(watched, start, x0)
+    if path is None and like is not None:
+        path = _default_path(steps, solver, start, end, like, draws)
+    return _Run(watched, solver, steps, start, end, x0, draws, path, like, save, event, progress).solution(on_failure)
+
+
+class _Run:
+    """One solve under way."""
+
+    def __init__(
+        self,
+        sde: Watched,
+        solver: Solver,
+        steps: StepControl,
+        t0: Tensor,
+        t1: Tensor,
+        x0: Tensor,
+        draws: Draws,
+        path: BrownianMotion | None,
+        like: Tensor | None,
+        save: SaveAt | None,
+        event: Event | None,
+        progress: Callable[[float], None] | None,
+    ) -> None:
+        self.sde, self.solver, self.path, self.like, self.levy = sde, solver, path, like, solver.levy
+        self.t0, self.t1, self.x0, self.progress = t0, t1, x0, progress
+        bridge = Bridge(solver, sde, path, like, solver.levy)
+        self.recorder = None if save is None else Recorder(save, t0, t1, x0, bridge, steps.adaptive)
+        self.watch = None if event is None else EventWatch(event, t0, x0, bridge)
+        self.pace = steps.begin(
+            Problem(
+                t0,
+                t1,
+                x0,
+                draws,
+                solver,
+                stochastic=like is not None,
+                blocks=getattr(sde, "blocks", None),
+                first_step=lambda: _first_step(sde, solver, steps, t0, t1, x0, like is not None),
+            )
+        )
+        self.x, self.mean = x0, None
+        self.evaluations = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
+
+    def march(self) -> None:
+        """The loop."""
+        solver, sde, pace, path = self.solver, self.sde, self.pace, self.path
+        recorder, watch, like, levy, progress = self.recorder, self.watch, self.like, self.levy, self.progress
+        x, adaptive = self.x0, hasattr(pace, "active")
+        start = expand(self.t0, x)
+        state = solver.init(sde, start, x)
+        step: Step | None = None
+        counted = sde.model_calls
+        self.evaluations += counted
+        while (span := pace.next()) is not None:
+            dw: Increment | None = None
+            if path is not None and like is not None:
+                dw = path.increment(span, like, levy)
+            working = pace.active if adaptive else None
+            step = solver.step(sde, span, x, dw, state)
+            accept = pace.judge(span, x, step)
+            if adaptive:
+                self.evaluations += working * (sde.model_calls - counted)
+                counted = sde.model_calls
+            if watch is not None:
+                step, accept = watch.look(span, x, step, dw, state, accept, pace)
+            if recorder is not None:
+                recorder.take(span, x, step, dw, state, accept)
+                counted = sde.model_calls if adaptive else counted
+            if accept is None:
+                x, state, self.mean = step.x, step.state, step.mean
+            else:
+                x = torch.where(expand(accept, x), step.x, x)
+                state = _select(accept, step.state, state)
+            if progress is not None:
+                progress(self._fraction(span))
+            if watch is not None and watch.all_stopped:
+                break
+        if not adaptive:
+            self.evaluations += sde.model_calls - counted
+        self.x = x
+
+    def _fraction(self, span: Span) -> float:
+        pace: Any = self.pace
+        if hasattr(pace, "active"):
+            done = (pace.t - self.t0) / (self.t1 - self.t0)
+            return float(torch.where(pace.active, done, torch.ones_like(done)).min())
+        return (int(span.index) + 1) / max(1, pace.steps)
+
+    def solution(self, on_failure: str) -> Solution:
+        self.march()
+        pace: Any = self.pace
+        adaptive = hasattr(pace, "active")
+        finite = torch.isfinite(self.x.detach()).flatten(1).all(1)
+        if adaptive:
+            status, accepted, rejected, t = pace.status, pace.accepted, pace.rejected, pace.t
+        else:
+            status = torch.zeros(len(self.x), dtype=torch.int64, device=self.x.device)
+            accepted = torch.full_like(status, pace.taken)
+            rejected, t = torch.zeros_like(status), self.t1
+        if self.watch is not None:
+            status, t = self.watch.outcome(status, t)
+        status = torch.where(finite | (status != Status.OK), status, int(Status.NONFINITE))
+        if adaptive and self.watch is None and bool((t == self.t1).all()):
+            t = self.t1
+        saved_t, saved_x = (t, self.x) if self.recorder is None else self.recorder.result(t, self.x)
+        stats = Stats(
+            self.sde.model_calls, self.sde.drift_calls, self.sde.diffusion_calls, self.evaluations, accepted, rejected
+        )
+        dense = None if self.recorder is None else self.recorder.dense
+        solution = Solution(saved_x, saved_t, status, stats, self.mean, dense)
+        if on_failure == "raise" and not solution.ok:
+            raise SolveFailed(_failure_message(solution, t), solution)
+        return solution
+
+
+def _select(accept: Tensor, new: Any, old: Any) -> Any:
+    """The solver's memory after a step that only some samples took."""
+    if new is None or old is None:
+        return new
+    if isinstance(new, tuple):
+        return tuple(_select(accept, a, b) for a, b in zip(new, old, strict=True))
+    return torch.where(expand(accept, new), new, old)
+
+
+def _failure_message(solution: Solution, t: Tensor) -> str:
+    status = solution.status
+    parts = []
+    for kind in (Status.NONFINITE, Status.MAX_STEPS, Status.STEP_TOO_SMALL):
+        rows = torch.nonzero(status == kind).squeeze(1)
+        if len(rows):
+            names = ", ".join(str(int(i)) for i in rows[:5]) + (", …" if len(rows) > 5 else "")
+            at = f" (sample {int(rows[0])} stopped at t = {float(t.expand(len(status))[rows[0]]):.6g})" if t.ndim else ""
+            parts.append(f"{len(rows)} {kind.name}: samples {names}{at}")
+    advice = "; the solution so far is in .solution, or pass on_failure='return'"
+    return f"{sum(int(s > Status.EVENT) for s in status)} of {len(status)} samples did not reach t1: " + "; ".join(parts) + advice
+
+
+def _check_arguments(x0: Tensor, on_failure: str) -> None:
+    if not isinstance(x0, Tensor):
+        raise TypeError(f"x0: expected a tensor (B, *shape), got {type(x0).__name__}; use torch.as_tensor(x0)")
+    if not x0.is_floating_point():
+        raise TypeError(f"x0: expected a floating dtype, got {x0.dtype}; use x0.float()")
+    if x0.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x0: a state needs float32 or float64, got {x0.dtype}; use x0.float()")
+    if x0.ndim < 2:
+        raise ValueError(f"x0: expected (B, *shape) with at least one dimension after the batch, got {tuple(x0.shape)}; use x0[:, None]")
+    if x0.shape[0] == 0 or x0.numel() == 0:
+        raise ValueError(f"x0: the batch is empty, shape {tuple(x0.shape)}")
+    if x0.device.type == "meta":
+        raise ValueError("x0 is on the meta device and has no values")
+    if on_failure not in ("raise", "return"):
+        raise ValueError(f"on_failure: expected 'raise' or 'return', got {on_failure!r}")
+
+
+def _check_times(t0: float | Tensor, t1: float | Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+    times = []
+    for name, t in (("t0", t0), ("t1", t1)):
+        try:
+            time = as_time(t)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"{name}: expected a time, a float or a 0-d or (B,) tensor, got {t!r}") from error
+        if time.ndim > 1 or (time.ndim == 1 and len(time) != len(x0)):
+            raise ValueError(f"{name}: expected a float, 0-d or ({len(x0)},) tensor, got shape {tuple(time.shape)}")
+        if not bool(torch.isfinite(time.detach()).all()):
+            raise ValueError(f"{name} must be finite, got {t!r}")
+        times.append(time.to(x0.device) if time.ndim else time)
+    signs = torch.sign(times[1].detach() - times[0].detach())
+    if bool((signs > 0).any()) and bool((signs < 0).any()):
+        raise ValueError("t0 and t1: all samples must travel in the same direction of time; solve the two groups apart")
+    return times[0], times[1]
+
+
+def _noise_like(sde: Watched, t0: Tensor, x: Tensor) -> Tensor | None:
+    """A tensor of the shape of the driving noise, found by asking for the diffusion once; None for ODEs."""
+    if sde.noise is Noise.NONE:
+        return None
+    with torch.no_grad():
+        g = sde.probe_diffusion(expand(t0, x), x)
+    if isinstance(g, Dense):
+        return x.new_empty((x.shape[0], g.matrix.shape[-1]))
+    if sde.noise is Noise.SCALAR:
+        return x.new_empty((x.shape[0], *(1,) * (x.ndim - 1)))
+    return x.new_empty(x.shape)
+
+
+def _default_path(
+    steps: StepControl, solver: Solver, t0: Tensor, t1: Tensor, like: Tensor, draws: Draws
+) -> BrownianMotion:
+    if not steps.adaptive:
+        return FreshIncrements(draws)
+    seed, first = getattr(draws, "seed", None), getattr(draws, "first", 0)
+    if seed is None:
+        raise Incompatible("adaptive steps of an SDE need keyed noise: pass seed=<integer>, or path=BrownianTree(…)")
+    low, high = torch.minimum(t0, t1).min(), torch.maximum(t0, t1).max()
+    return BrownianTree(
+        float(low), float(high), tuple(like.shape), seed=seed, first=first, levy=solver.levy, dtype=like.dtype, device=like.device
+    )
+
+
+def _first_step(
+    sde: Watched, solver: Solver, steps: StepControl, t0: Tensor, t1: Tensor, x: Tensor, stochastic: bool
+) -> Tensor:
+    """A first step size `(B,)` at which the change of x is about a hundredth of its scale.
+
+    Reference: Hairer, Nørsett, Wanner (1993), §II.4, algorithm for the starting step; the noise moves x by |G| √h.
+    """
+    rtol, atol = getattr(steps, "rtol", 1e-3), getattr(steps, "atol", 1e-6)
+    order = solver.error_order or 1.0
+    with torch.no_grad():
+        time, sign = expand(t0, x), torch.sign(t1 - t0)
+        scale = atol + rtol * x.abs()
+
+        def norm(v: Tensor) -> Tensor:
+            return (v / scale).flatten(1).square().mean(1).sqrt().to(torch.float64)
+
+        f = sde.drift(time, x)
+        d0, d1 = norm(x), norm(f)
+        h0 = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1)
+        h0 = torch.minimum(h0, (t1 - t0).abs().expand_as(h0))
+        if stochastic:
+            g = sde.probe_diffusion(time, x)
+            size = g.matrix.square().sum(-1).sqrt() if isinstance(g, Dense) else g.abs().expand_as(x)
+            return torch.minimum(torch.where(d1 > 1e-5, 1.0 / d1, h0 * 100), 0.1 / norm(size.to(x.dtype)).square().clamp(min=1e-12))
+        move = expand(h0 * sign, x)
+        f1 = sde.drift(time + move if time.ndim else expand(t0.expand(len(x)), x) + move, x + move.to(x.dtype) * f)
+        d2 = norm(f1 - f) / h0
+        steepest = torch.maximum(d1, d2)
+        h1 = torch.where(steepest <= 1e-15, torch.clamp(h0 * 1e-3, min=1e-6), (0.01 / steepest) ** (1.0 / order))
+        return torch.minimum(100 * h0, h1)

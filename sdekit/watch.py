@@ -1,0 +1,109 @@
+"""An SDE seen through counters and checks: what the loop and the solvers call instead of the user's own object."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .protocols import SDE, Calculus, Dense, Diffusion, Direction, Noise
+
+
+class CountedScore:
+    """A score that counts its calls and insists on the shape and dtype of x."""
+
+    def __init__(self, score: Any) -> None:
+        self.score, self.calls = score, 0
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        self.calls += 1
+        value = self.score(t.to(x.dtype) if t.ndim else t, x)
+        check_like("score", value, x)
+        return value
+
+
+def check_like(name: str, value: Any, x: Tensor) -> None:
+    """Raise unless value is a tensor of the shape and dtype of x."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}(t, x) must return a tensor shaped like x, got {type(value).__name__}")
+    if value.shape != x.shape:
+        hint = "; it would broadcast silently" if value.ndim <= x.ndim else ""
+        raise ValueError(f"{name}(t, x) returned shape {tuple(value.shape)} for x of shape {tuple(x.shape)}{hint}")
+    if value.dtype != x.dtype:
+        raise TypeError(f"{name}(t, x) returned {value.dtype} for x of {x.dtype}; keep the dtype of x")
+
+
+class Watched:
+    """Counts calls, checks what comes back, and gives per-sample times the dtype of x before the user sees them."""
+
+    def __init__(self, sde: SDE, x: Tensor) -> None:
+        for name in ("drift", "noise", "calculus", "direction"):
+            if not hasattr(sde, name):
+                raise TypeError(
+                    f"sde: {type(sde).__name__} has no `{name}`; wrap functions in ItoSDE(drift, diffusion, noise), "
+                    f"StratonovichSDE(…) or ODE(drift), or give your class the attributes of sdekit.SDE"
+                )
+        self._score: CountedScore | None = None
+        if callable(getattr(sde, "score", None)) and dataclasses.is_dataclass(sde):
+            self._score = CountedScore(sde.score)  # type: ignore[attr-defined]
+            sde = dataclasses.replace(sde, score=self._score)  # type: ignore[type-var]
+        self.inner = sde
+        self.noise: Noise = sde.noise
+        self.calculus: Calculus = sde.calculus
+        self.direction: Direction = sde.direction
+        self.drift_calls = self.diffusion_calls = 0
+        self._drift, self._diffusion = sde.drift, getattr(sde, "diffusion", None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    @property
+    def model_calls(self) -> int:
+        """Calls of the score where there is one, else of the drift."""
+        return self.drift_calls if self._score is None else self._score.calls
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        self.drift_calls += 1
+        f = self._drift(t.to(x.dtype) if t.ndim else t, x)
+        check_like("drift", f, x)
+        return f
+
+    def diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
+        self.diffusion_calls += 1
+        return self._diffusion(t.to(x.dtype) if t.ndim else t, x)  # type: ignore[misc]
+
+    def probe_diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
+        """One diffusion evaluation, with its form checked; not counted as work of the solver."""
+        if self._diffusion is None:
+            raise TypeError(f"sde: {type(self.inner).__name__} declares {self.noise.name} noise but has no `diffusion`")
+        g = self._diffusion(t.to(x.dtype) if t.ndim else t, x)
+        if isinstance(g, Dense):
+            if not isinstance(g.matrix, Tensor) or g.matrix.ndim < 2:
+                raise ValueError("diffusion: Dense takes a matrix (B, *shape, m)")
+            lead = tuple(g.matrix.shape[:-1])
+            if lead not in (tuple(x.shape), tuple(x.shape[1:]), (1, *x.shape[1:])):
+                raise ValueError(
+                    f"diffusion: Dense matrix of shape {tuple(g.matrix.shape)} does not fit x of shape {tuple(x.shape)}; "
+                    f"expected {(*x.shape, 'm')}"
+                )
+            if self.noise is Noise.SCALAR and g.matrix.shape[-1] != 1:
+                raise ValueError(f"SCALAR noise has one Brownian motion, but Dense gives m = {g.matrix.shape[-1]}; declare GENERAL")
+            kind = g.matrix.dtype
+        elif isinstance(g, Tensor):
+            try:
+                fits = torch.broadcast_shapes(g.shape, x.shape) == x.shape
+            except RuntimeError:
+                fits = False
+            if not fits:
+                raise ValueError(
+                    f"diffusion(t, x) returned shape {tuple(g.shape)} for x of shape {tuple(x.shape)}: an element-wise "
+                    f"diffusion is shaped like x; wrap a matrix (B, *shape, m) as Dense(matrix)"
+                )
+            kind = x.dtype if g.ndim == 0 else g.dtype
+        else:
+            raise TypeError(f"diffusion(t, x) must return a tensor or Dense(matrix), got {type(g).__name__}")
+        if kind != x.dtype:
+            raise TypeError(f"diffusion(t, x) returned {kind} for x of {x.dtype}; keep the dtype of x")
+        return g
