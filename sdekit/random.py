@@ -326,3 +326,42 @@ def counter_uniform(key: int, first: int, step: Tensor, shape: Shape, dtype: tor
     word, _ = _words(key, first, step, shape, size)
     # 24 bits, so that float32 cannot round up to 1
     return ((word.to(torch.int64) >> 8) + 2**23).to(dtype).mul_(2.0**-24).reshape(shape)
+
+
+# --- numbers of tree nodes -------------------------------------------------------------------------------------------------
+
+
+def _int64(word: int) -> int:
+    """A 64-bit word as the signed integer that torch multiplies modulo 2⁶⁴."""
+    word &= _MASK64
+    return word - (1 << 64) if word >= 1 << 63 else word
+
+
+_STRIDE = _int64(_GOLDEN)
+
+
+def mix(z: Tensor) -> Tensor:
+    """`_mix` on int64 tensors. Eleven integer operations where Threefry has 135, which is what a tree waits for."""
+    z = (z ^ ((z >> 30) & ((1 << 34) - 1))).mul_(_int64(0xBF58476D1CE4E5B9))
+    z = (z ^ ((z >> 27) & ((1 << 37) - 1))).mul_(_int64(0x94D049BB133111EB))
+    return z ^ ((z >> 31) & ((1 << 33) - 1))
+
+
+def mixed_keys(key: int, first: int, count: int, device: torch.device) -> Tensor:
+    """An int64 key `(B,)` for each of samples first … first + count − 1."""
+    return mix(torch.arange(first + 1, first + count + 1, device=device) * _STRIDE + _int64(key))
+
+
+def node_normal(keys: Tensor, nodes: Tensor, count: int) -> Tensor:
+    """Standard normals `(L, B, count)`, float64, of nodes `(L, 1)` or `(L, B)` under the samples' keys `(B,)`."""
+    half = -(-count // 2)
+    state = mix(keys + nodes * _STRIDE)
+    number = torch.arange(1, half + 1, device=keys.device) * _STRIDE
+    word = mix(state[..., None] + number)
+    z = torch.cat(box_muller(word >> 32, (word << 32) >> 32), dim=-1)
+    return z if count == 2 * half else z[..., :count]
+
+
+def step_keys(keys: Tensor, step: int | Tensor) -> Tensor:
+    """Keys `(B,)` of the samples at one step, or each at its own."""
+    return mix(keys + (step * _STRIDE if isinstance(step, Tensor) else _int64(step * _GOLDEN)))

@@ -1,0 +1,115 @@
+"""Independent increments, one for every step: the cheapest path, for solves that ask for each step once.
+
+Step k of sample i has the normals (seed, PATH, i, k). The path inside a step is fixed too: it is the dyadic series
+(module `dyadic`) whose root is the step and whose root normals are those of the step's increment. Values at times
+inside the step therefore agree with the increment and with one another, whichever of them are asked.
+
+For the area A the step is cut into pieces (module `area`), from which W, H and A are joined.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import Incompatible
+from ..protocols import Increment, Levy, Span, expand
+from ..random import Draws, KeyedDraws, Purpose, fold, mixed_keys, step_keys
+from . import levy as law
+from .area import piece_lengths
+from .dyadic import Series
+
+_DEPTH = 60
+"""A step has 2⁶⁰ ticks, so that a fraction of it is met to 10⁻¹⁸."""
+
+
+class FreshIncrements:
+    """Increments drawn step by step from `draws`.
+
+    area_rate: where a solver asks for the area A, a step is cut into ⌈area_rate/|h|⌉ pieces; in units of 1/time.
+    """
+
+    def __init__(self, draws: Draws, area_rate: float = 1.0) -> None:
+        if not area_rate > 0:
+            raise ValueError(f"area_rate: expected a positive number of pieces per 1/|h|, got {area_rate}")
+        self.draws, self.area_rate = draws, area_rate
+
+    def __repr__(self) -> str:
+        return f"FreshIncrements({self.draws!r})"
+
+    def increment(self, span: Span, like: Tensor, levy: Levy) -> Increment:
+        """The increment over the span, shaped like the noise `like`."""
+        if levy is Levy.AREA:
+            return law.join(*self._pieces(span, like), area=True)
+        z = [self._normal(span.index, like, k) for k in range(law.terms(levy))]
+        return law.from_normals(z, span.h)
+
+    def part(self, span: Span, inner: Span, whole: Increment, like: Tensor, levy: Levy) -> Increment:
+        """The increment from `span.t0` to `inner.t1`, inside the span, given the whole span's."""
+        theta = ((inner.t1 - span.t0) / (span.t1 - span.t0)).reshape(-1)
+        keys = step_keys(self._keys(like), span.index)
+        if levy is Levy.AREA:
+            return self._area_part(span, keys, theta, like)
+        return _cast(_first_part(keys, whole, span.h, theta, law.terms(levy)), like)
+
+    def _normal(self, step: int | Tensor, like: Tensor, part: int) -> Tensor:
+        return self.draws.normal(Purpose.PATH, step, tuple(like.shape), like.dtype, like.device, part)
+
+    def _keys(self, like: Tensor) -> Tensor:
+        draws = self.draws
+        if not isinstance(draws, KeyedDraws):
+            raise Incompatible(
+                f"a value between two steps needs noise keyed by a seed, and {type(draws).__name__} has none: "
+                "save at step times only, or pass seed=<integer>"
+            )
+        return mixed_keys(fold(draws.seed, Purpose.BRIDGE), draws.first, like.shape[0], like.device)
+
+    def _pieces(self, span: Span, like: Tensor) -> tuple[Tensor, Increment]:
+        """Lengths `(n,)` or `(n, B, 1)` of the pieces of a step, and W and H over them, `(n, B, m)`."""
+        law.check_area_noise(like)
+        lengths = piece_lengths(span.h, self.area_rate, like)
+        step = span.index
+        if lengths.ndim > 1 and isinstance(step, int):
+            # samples with pieces of their own: only counter-based numbers do not depend on how many there are
+            step = torch.full((like.shape[0],), step, dtype=torch.int64, device=like.device)
+        wide = like.new_empty((like.shape[0], lengths.shape[0], *like.shape[1:]))
+        z = [self._normal(step, wide, k).transpose(0, 1) for k in range(2)]
+        return lengths, law.from_normals(z, lengths.reshape(*lengths.shape, *(1,) * (3 - lengths.ndim)))
+
+    def _area_part(self, span: Span, keys: Tensor, theta: Tensor, like: Tensor) -> Increment:
+        """The whole pieces before the cut, and the first part of the piece that holds it."""
+        lengths, pieces = self._pieces(span, like)
+        n, batch = lengths.shape[0], like.shape[0]
+        size = lengths.reshape(n, -1).expand(n, batch)
+        count = (size > 0).sum(0)
+        at = theta.expand(batch) * count
+        cut = at.floor().to(torch.int64).minimum(count - 1)
+        index = cut.reshape(1, batch, 1).expand(1, batch, like.shape[1])
+        piece = Increment(*(x.gather(0, index)[0].to(torch.float64) for x in (pieces.W, pieces.H) if x is not None))
+        first = _first_part(step_keys(keys, cut + 1), piece, size[:1].T, at - cut, 2)
+        number = torch.arange(n, device=like.device)[:, None]
+        covered = size * (at - number).clamp(0.0, 1.0)
+        keep, here = (number < cut)[..., None], (number == cut)[..., None]
+
+        def masked(x: Tensor | None, cut_piece: Tensor | None) -> Tensor:
+            assert x is not None
+            assert cut_piece is not None
+            return torch.where(keep, x, torch.where(here, cut_piece.to(x.dtype), 0.0))
+
+        return law.join(covered[..., None], Increment(masked(pieces.W, first.W), masked(pieces.H, first.H)), area=True)
+
+
+def _first_part(keys: Tensor, whole: Increment, h: float | Tensor, theta: Tensor, count: int) -> Increment:
+    """The first fraction theta, 0-d or `(B,)`, of an interval of length |h| under the given keys; float64."""
+    w = whole.W
+    batch = w.shape[0]
+    root = torch.stack([z.reshape(batch, -1) for z in law.to_normals(whole, h, count)], dim=1).to(torch.float64)
+    series = Series(keys, count, root.shape[-1], _DEPTH, root)
+    end = (theta.reshape(() if theta.numel() == 1 else -1) * 2.0**_DEPTH).round().to(torch.int64)
+    z = series.normals(torch.zeros_like(end), end.clamp(min=1)).reshape(batch, count, *w.shape[1:])
+    length = expand(end.to(torch.float64) * 2.0**-_DEPTH, w) * abs(h)
+    return law.from_normals(list(z.unbind(1)), length)
+
+
+def _cast(i: Increment, like: Tensor) -> Increment:
+    return Increment(*(None if x is None else x.to(like.dtype) for x in (i.W, i.H, i.K, i.A)))
