@@ -2,6 +2,8 @@
 
 from .diffusion import EDM, VE, VP, Cosine, RectifiedFlow, SubVP
 from .functions import ODE, ItoSDE, StratonovichSDE
+from .linear import LinearSDE
+from .ornstein_uhlenbeck import OrnsteinUhlenbeck
 from .process import AffineProcess, DiffusionProcess, IsotropicGaussian
 from .transition import ElementwiseTransition, MatrixTransition
 
@@ -16,7 +18,9 @@ __all__ = [
     "ElementwiseTransition",
     "IsotropicGaussian",
     "ItoSDE",
+    "LinearSDE",
     "MatrixTransition",
+    "OrnsteinUhlenbeck",
     "RectifiedFlow",
     "StratonovichSDE",
     "SubVP",

@@ -45,8 +45,8 @@ def _evaluate(formula: Formula, t: Time) -> Tensor:
 
 def _rate(formula: Formula, t: Tensor) -> Tensor:
     """The derivative of a formula, which is element-wise in t."""
-    value, pullback = torch.func.vjp(formula, t)
-    return pullback(torch.ones_like(value))[0]
+    pulled = torch.func.vjp(formula, t)
+    return pulled[1](torch.ones_like(pulled[0]))[0]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,10 @@ def split_state(x: Tensor, size: int) -> Tensor:
 
 def act(matrix: Tensor, x: Tensor) -> Tensor:
     """`M x` for a matrix `(D, D)` or `(B, D, D)` in the dtype of x, of the shape of x."""
-    return (matrix.to(x) @ split_state(x, matrix.shape[-1])).reshape(x.shape)
+    matrix, split = matrix.to(x), split_state(x, matrix.shape[-1])
+    if matrix.ndim == 2 and split.shape[-1] == 1:  # one product of matrices in place of B products with a vector
+        return (split[..., 0] @ matrix.mT).reshape(x.shape)
+    return (matrix @ split).reshape(x.shape)
 
 
 def column(vector: Tensor, x: Tensor) -> Tensor:
