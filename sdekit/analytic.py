@@ -22,8 +22,8 @@ from torch import Tensor
 
 from .protocols import Denoiser, Score
 from .random import Draws, Purpose, as_draws
-from .sdes.mixture import Components, carry, diagonalise, evaluate, pull_back
-from .sdes.transition import Transition
+from .sdes.mixture import Components, Posterior, carry, diagonalise, posterior
+from .sdes.transition import ElementwiseTransition, Transition
 
 
 class LinearProcess(Protocol):
@@ -32,6 +32,9 @@ class LinearProcess(Protocol):
     def marginal(self, t: Tensor | float) -> Transition:
         """The law of x(t) given clean data x(0)."""
         ...
+
+
+_AT_REST = ElementwiseTransition(torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
 
 
 class _MixtureLaw:
@@ -43,22 +46,19 @@ class _MixtureLaw:
 
     def log_prob(self, x: Tensor, process: LinearProcess | None = None, t: Tensor | float | None = None) -> Tensor:
         """Log-density `(B,)` of the data, or with a process and t of the state at time t."""
-        found = evaluate(self._at(process, t, x), self._points(x))
-        return torch.logsumexp(found.log_joint, dim=-1).to(x.dtype)
+        return self._posterior(x, process, t).log_prob().to(x.dtype)
 
     def responsibilities(
         self, x: Tensor, process: LinearProcess | None = None, t: Tensor | float | None = None
     ) -> Tensor:
         """The probability `(B, K)` of every component given the state."""
-        return evaluate(self._at(process, t, x), self._points(x)).weights().to(x.dtype)
+        return self._posterior(x, process, t).weights().mT.to(x.dtype)
 
     def score(self, process: LinearProcess) -> Score:
         """`(t, x) -> ∇ₓ log p_t(x)`, exact."""
 
         def score(t: Tensor, x: Tensor) -> Tensor:
-            found = evaluate(self._at(process, t, x), self._points(x))
-            value = -(found.weights().unsqueeze(-1) * found.precision).sum(1)
-            return value.reshape(x.shape).to(x.dtype)
+            return self._posterior(x, process, t).score().reshape(x.shape).to(x.dtype)
 
         return score
 
@@ -66,10 +66,7 @@ class _MixtureLaw:
         """`(t, x) -> E[x(0) | x(t) = x]`, exact; without a detour by the score, which loses digits at small noise."""
 
         def denoiser(t: Tensor, x: Tensor) -> Tensor:
-            law, start = process.marginal(t), self._components.to(x.device)
-            found = evaluate(carry(start, law, self._shape), self._points(x))
-            means = start.mean + start.spread(pull_back(law, found.precision, self._shape))
-            return (found.weights().unsqueeze(-1) * means).sum(1).reshape(x.shape).to(x.dtype)
+            return self._posterior(x, process, t).denoised().reshape(x.shape).to(x.dtype)
 
         return denoiser
 
@@ -110,15 +107,12 @@ class _MixtureLaw:
         off = c.mean - weight @ c.mean
         return torch.einsum("k,kij->ij", weight, c.covariance()) + torch.einsum("k,ki,kj->ij", weight, off, off)
 
-    def _at(self, process: LinearProcess | None, t: Tensor | float | None, x: Tensor) -> Components:
-        start = self._components.to(x.device)
-        if process is None:
-            if t is not None:
-                raise ValueError("a time t was given without a process: call log_prob(x, process, t)")
-            return start
-        if t is None:
-            raise ValueError("a process was given without a time: call log_prob(x, process, t)")
-        return carry(start, process.marginal(t), self._shape)
+    def _posterior(self, x: Tensor, process: LinearProcess | None, t: Tensor | float | None) -> Posterior:
+        if (process is None) != (t is None):
+            given, missing = ("a time t", "a process") if process is None else ("a process", "a time t")
+            raise ValueError(f"{given} was given without {missing}: call log_prob(x) or log_prob(x, process, t)")
+        law = _AT_REST if process is None or t is None else process.marginal(t)
+        return posterior(self._components.to(x.device), law, self._points(x), self._shape)
 
     def _points(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self._shape:

@@ -17,6 +17,7 @@ All is float64.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -70,25 +71,6 @@ def _turn(v: Tensor, basis: Tensor | None) -> Tensor:
 
 def _turn_back(v: Tensor, basis: Tensor | None) -> Tensor:
     return _turn(v, None if basis is None else basis.mT)
-
-
-class Evaluated(NamedTuple):
-    """A mixture seen from points x: log_joint `(B, K)` = ln w_k p_k(x), precision `(B, K, S)` = Σ_k⁻¹ (x − μ_k)."""
-
-    log_joint: Tensor
-    precision: Tensor
-
-    def weights(self) -> Tensor:
-        """The probability `(B, K)` of every component given x."""
-        return torch.softmax(self.log_joint, dim=-1)
-
-
-def evaluate(c: Components, x: Tensor) -> Evaluated:
-    """At flattened float64 points `(B, S)`."""
-    precision, distance = c.solve(x.unsqueeze(1) - c.mean)
-    size = c.mean.shape[-1]
-    log_det = c.variance.log().sum(-1) * (size // c.variance.shape[-1])
-    return Evaluated(c.log_weight - 0.5 * (distance + log_det + size * _LOG_2PI), precision)
 
 
 def _flat(coefficient: Tensor | float, shape: torch.Size) -> Tensor:
@@ -146,3 +128,98 @@ def pull_back(law: Transition, v: Tensor, shape: torch.Size) -> Tensor:
     if isinstance(law, ElementwiseTransition):
         return _flat(law.multiplier, shape) * v
     return (_whole(law.multiplier, v.shape[-1]).mT @ v.unsqueeze(-1)).squeeze(-1)
+
+
+# --- a carried mixture seen from points -------------------------------------------------------------------------------
+
+
+class Posterior(ABC):
+    """Which component a state came from, and from where in it.
+
+    log_joint `(K, B)`: ln w_k p_k(x). Components stand first: torch reduces a short last axis slowly.
+    """
+
+    log_joint: Tensor
+
+    def log_prob(self) -> Tensor:
+        """Log-density `(B,)`."""
+        return torch.logsumexp(self.log_joint, dim=0)
+
+    def weights(self) -> Tensor:
+        """The probability `(K, B)` of every component given x."""
+        return torch.softmax(self.log_joint, dim=0)
+
+    @abstractmethod
+    def score(self) -> Tensor:
+        """The gradient of the log-density, `(B, S)`."""
+
+    @abstractmethod
+    def denoised(self) -> Tensor:
+        """E[x(0) | x(t) = x], `(B, S)`."""
+
+
+def posterior(c: Components, law: Transition, x: Tensor, shape: torch.Size) -> Posterior:
+    """The components c, carried by `law`, seen from flattened float64 points x `(B, S)`."""
+    if isinstance(law, ElementwiseTransition) and c.basis is None and c.variance.shape[-1] == 1:
+        a, variance, offset = (_flat(v, shape) for v in (law.multiplier, law.variance, law.offset))
+        if a.shape[-1:] in ((), (1,)) and variance.shape[-1:] in ((), (1,)):
+            return _Isotropic(c, _column(a), _column(variance), offset, x)
+    return _General(c, law, x, shape)
+
+
+class _Isotropic(Posterior):
+    """Components and a process that treat all entries alike: products of matrices do all the work.
+
+    a, c: multiplier and variance of the transition, 0-d, `(1,)` or `(B, 1)`.
+    """
+
+    def __init__(self, c: Components, a: Tensor, variance: Tensor, offset: Tensor, x: Tensor) -> None:
+        size = x.shape[-1]
+        self.a, self.spread = a, c.variance  # (K, 1)
+        self.centre = c.log_weight.exp() @ c.mean
+        self.means = c.mean - self.centre  # centred, so that squares lose fewer digits
+        self.x = x - a * self.centre - (offset[:, 0] if offset.ndim > 1 else offset)
+        a_row, self.noise = _row(a), _row(variance)
+        total = a_row.square() * self.spread + self.noise  # (K, 1) or (K, B)
+        self.precision = 1.0 / total
+        squares = (self.x.square() @ self.x.new_ones(size, 1)).mT
+        squares = squares - 2.0 * a_row * (self.means @ self.x.mT)
+        squares = squares + a_row.square() * self.means.square().sum(-1, keepdim=True)
+        log_det = size * (torch.log(total) + _LOG_2PI)
+        self.log_joint = c.log_weight.unsqueeze(-1) - 0.5 * (squares * self.precision + log_det)
+
+    def score(self) -> Tensor:
+        pull = self.weights() * self.precision
+        return self.a * (pull.mT @ self.means) - pull.sum(0).unsqueeze(-1) * self.x
+
+    def denoised(self) -> Tensor:
+        pull = self.weights() * self.precision
+        towards_x = (pull * self.spread).sum(0).unsqueeze(-1)
+        return self.centre + self.a * towards_x * self.x + (pull * self.noise).mT @ self.means
+
+
+def _column(v: Tensor) -> Tensor:
+    return v[..., 0] if v.ndim > 1 else v
+
+
+def _row(v: Tensor) -> Tensor:
+    return v.mT if v.ndim > 1 else v
+
+
+class _General(Posterior):
+    """Any components under any transition."""
+
+    def __init__(self, c: Components, law: Transition, x: Tensor, shape: torch.Size) -> None:
+        self.start, self.law, self.shape = c, law, shape
+        carried = carry(c, law, shape)
+        self.precision, distance = carried.solve(x.unsqueeze(1) - carried.mean)  # Σ_k⁻¹ (x − μ_k), (B, K, S)
+        size = x.shape[-1]
+        log_det = torch.log(carried.variance).sum(-1) * (size // carried.variance.shape[-1]) + size * _LOG_2PI
+        self.log_joint = (c.log_weight - 0.5 * (distance + log_det)).mT
+
+    def score(self) -> Tensor:
+        return -torch.einsum("kb,bks->bs", self.weights(), self.precision)
+
+    def denoised(self) -> Tensor:
+        means = self.start.mean + self.start.spread(pull_back(self.law, self.precision, self.shape))
+        return torch.einsum("kb,bks->bs", self.weights(), means)

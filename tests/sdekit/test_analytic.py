@@ -240,9 +240,9 @@ def test_misuse_is_explained():
     law = GaussianMixture(means, 0.1)
     with pytest.raises(ValueError, match=r"expected states of shape \(B, 3\)"):
         law.log_prob(torch.zeros(4, 2))
-    with pytest.raises(ValueError, match="without a process"):
+    with pytest.raises(ValueError, match="a time t was given without a process"):
         law.log_prob(torch.zeros(4, 3), t=0.5)
-    with pytest.raises(ValueError, match="without a time"):
+    with pytest.raises(ValueError, match="a process was given without a time"):
         law.log_prob(torch.zeros(4, 3), VP())
     with pytest.raises(ValueError, match="takes one time"):
         law.at(VP(), torch.full((4, 1), 0.5, dtype=F64))
