@@ -115,7 +115,7 @@ class AdaptivePace:
             first = torch.where(torch.isfinite(first) & (first > 0), first, 1e-3 * length)
         else:
             first = 1e-2 * length
-        self._h = torch.minimum(torch.clamp(first, max=control.max_step), length)
+        self._h = torch.minimum(self._rounded(torch.clamp(first, max=control.max_step)), length)
         self._jumps = torch.tensor(sorted(control.jump_times), dtype=torch.float64, device=x.device)
         self._held = (start, self._end)
         self.accepted = torch.zeros(count, dtype=torch.int64, device=x.device)
@@ -168,7 +168,7 @@ class AdaptivePace:
         proposal = torch.clamp(h * factor, max=control.max_step)
         # a step cut short to land on a stop says nothing against the size that was meant
         proposal = torch.where(accept & (proposal < self._h) & (h < self._h * (1 - 1e-10)), self._h, proposal)
-        self._h = torch.where(self.active, proposal, self._h)
+        self._h = torch.where(self.active, self._rounded(proposal), self._h)
         self._errors = (torch.where(accept, size, last), torch.where(accept, last, before))
 
         self._t = torch.where(accept, t1, self._t)
@@ -177,6 +177,17 @@ class AdaptivePace:
         self.rejected = self.rejected + refused
         self._retire(accept, refused, finite)
         return accept
+
+    def _rounded(self, h: Tensor) -> Tensor:
+        """Step sizes cut to six binary digits.
+
+        The last digits of an error norm depend on the batch around a sample (vectorised arithmetic rounds otherwise than
+        scalar), and a Brownian path turns a difference ε of time into √ε of state. Coarse sizes keep that from happening,
+        and times of few digits are cheap to ask of a Brownian tree.
+        """
+        mantissa, exponent = torch.frexp(h)
+        cut = torch.ldexp(torch.floor(mantissa * 64) / 64, exponent)
+        return torch.where(torch.isfinite(h), torch.where(h < self._floor, h, torch.maximum(cut, self._floor)), h)
 
     def _retire(self, accept: Tensor, refused: Tensor, finite: Tensor) -> None:
         """Take samples that have arrived, or cannot go on, out of the race."""
