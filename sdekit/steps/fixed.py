@@ -7,7 +7,7 @@ last one ends at t1 exactly. Nothing here waits for the device.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +17,14 @@ from ..protocols import Problem, Span, Step, as_time, expand
 
 
 class FixedPace:
-    """The spans of a known grid, one after the other. All samples share the step numbers."""
+    """The spans of a known grid, one after the other. All samples share the step numbers.
 
-    def __init__(self, problem: Problem, nodes: Iterator[Tensor | float], steps: int) -> None:
-        self._nodes, self._problem, self._index = nodes, problem, -1
-        self._last: Tensor | float = next(nodes)
+    node: the i-th time of the grid, i = 0 … steps; all that changes is a number, so that a copy goes on from where it is.
+    """
+
+    def __init__(self, problem: Problem, node: Callable[[int], Tensor | float], steps: int) -> None:
+        self._node, self._problem, self._index = node, problem, -1
+        self._last: Tensor | float = node(0)
         self._last_time = self._time(self._last)
         self.steps = steps
 
@@ -29,10 +32,10 @@ class FixedPace:
         return expand(node, self._problem.x) if isinstance(node, Tensor) else torch.tensor(node, dtype=torch.float64)
 
     def next(self) -> Span | None:
-        node = next(self._nodes, None)
-        if node is None:
+        if self._index + 1 >= self.steps:
             return None
         self._index += 1
+        node = self._node(self._index + 1)
         time = self._time(node)
         h = time - self._last_time if isinstance(node, Tensor) else node - self._last
         if isinstance(h, Tensor) and h.ndim > 0:
@@ -83,13 +86,13 @@ class FixedSteps:
             if self.n is None:
                 raise ValueError("FixedSteps(dt=…) needs plain t0 and t1; use FixedSteps(n) where times are per sample or need gradients")
             n, span = self.n, t1 - t0
-            return FixedPace(problem, (t0 if i == 0 else t1 if i == n else t0 + span * (i / n) for i in range(n + 1)), n)
+            return FixedPace(problem, lambda i: t0 if i == 0 else t1 if i == n else t0 + span * (i / n), n)
         start, end = float(t0), float(t1)
         if start == end:
-            return FixedPace(problem, iter((start,)), 0)
-        whole, n = self._count(abs(end - start))
-        step = (end - start) / whole
-        return FixedPace(problem, (start + i * step if i < n else end for i in range(n + 1)), n)
+            return FixedPace(problem, lambda i: start, 0)
+        length = end - start
+        whole, n = self._count(abs(length))
+        return FixedPace(problem, lambda i: start + length * i / whole if i < n else end, n)
 
     def _count(self, length: float) -> tuple[float, int]:
         """(length in steps, number of steps)."""
@@ -136,4 +139,4 @@ class TimeGrid:
         if any(abs(a - b) > 1e-9 * scale for a, b in zip(ends, (times[0], times[-1]), strict=True)):
             raise ValueError(f"TimeGrid runs from {times[0]} to {times[-1]}, but solve was asked for t0={ends[0]}, t1={ends[1]}")
         nodes = (ends[0], *times[1:-1], ends[1])
-        return FixedPace(problem, iter(float(t) for t in nodes), len(nodes) - 1)
+        return FixedPace(problem, nodes.__getitem__, len(nodes) - 1)
