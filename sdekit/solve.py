@@ -262,14 +262,15 @@ def _noise_like(sde: Watched, t0: Tensor, x: Tensor) -> Tensor | None:
 def _default_path(
     steps: StepControl, solver: Solver, t0: Tensor, t1: Tensor, like: Tensor, draws: Draws
 ) -> BrownianMotion:
-    if not steps.adaptive:
+    start, end = torch.broadcast_tensors(t0.detach(), t1.detach())
+    low, high = float(torch.minimum(start, end).min()), float(torch.maximum(start, end).max())
+    if not steps.adaptive or low == high:
         return FreshIncrements(draws)
     seed, first = getattr(draws, "seed", None), getattr(draws, "first", 0)
     if seed is None:
         raise Incompatible("adaptive steps of an SDE need keyed noise: pass seed=<integer>, or path=BrownianTree(…)")
-    low, high = torch.minimum(t0, t1).min(), torch.maximum(t0, t1).max()
     return BrownianTree(
-        float(low), float(high), tuple(like.shape), seed=seed, first=first, levy=solver.levy, dtype=like.dtype, device=like.device
+        low, high, tuple(like.shape), seed=seed, first=first, levy=solver.levy, dtype=like.dtype, device=like.device
     )
 
 
