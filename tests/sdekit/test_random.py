@@ -1,0 +1,149 @@
+"""A number is a function of (seed, purpose, sample, step) and of nothing else."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from sdekit.random import KeyedDraws, Purpose, Replay, as_draws, counter_normal, fold, threefry
+
+CPU = torch.device("cpu")
+
+
+def _normal(seed, count, tail, step, first=0, purpose=Purpose.PATH, part=0, dtype=torch.float64):
+    return KeyedDraws(seed, first).normal(purpose, step, (count, *tail), dtype, CPU, part)
+
+
+@pytest.mark.parametrize("tail", [(1,), (3,), (2, 5, 5), (20_000,)])
+@pytest.mark.parametrize("step", [0, 17, 123_456])
+def test_a_sample_gets_the_same_numbers_alone_as_in_any_batch(tail, step):
+    whole = _normal(7, 40, tail, step)
+    assert torch.equal(_normal(7, 3, tail, step, first=31), whole[31:34])
+    assert torch.equal(_normal(7, 1, tail, step), whole[:1])
+
+
+@pytest.mark.parametrize("tail", [(1,), (3,), (2, 5, 5)])
+def test_a_sample_at_its_own_step_gets_the_same_numbers_alone_as_in_any_batch(tail):
+    steps = torch.arange(40) * 3
+    whole = _normal(7, 40, tail, steps)
+    assert torch.equal(_normal(7, 4, tail, steps[20:24], first=20), whole[20:24])
+    assert torch.equal(_normal(7, 40, tail, steps * 0 + steps[5])[5], whole[5])
+
+
+@pytest.mark.parametrize("method", ["normal", "uniform", "sign"])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_numbers_do_not_depend_on_the_order_of_asking(method, per_sample):
+    def ask(draws, k):
+        step = torch.full((5,), k) if per_sample else k
+        return getattr(draws, method)(Purpose.CHURN, step, (5, 3), torch.float64, CPU)
+
+    forward, backward = KeyedDraws(3), KeyedDraws(3)
+    up = [ask(forward, k) for k in range(40)]
+    down = [ask(backward, k) for k in reversed(range(40))][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(up, down, strict=True))
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_seeds_purposes_parts_steps_and_samples_are_independent(per_sample):
+    count = 20_000
+
+    def draw(seed=0, purpose=Purpose.PATH, step=0, part=0, first=0):
+        where = torch.full((count,), step) if per_sample else step
+        return _normal(seed, count, (2,), where, first, purpose, part)[:, 0]
+
+    base = draw()
+    others = [draw(seed=s) for s in (1, -1, 2**40)]
+    others += [draw(purpose=p) for p in Purpose if p is not Purpose.PATH]
+    others += [draw(step=k) for k in (1, 16, 1000)] + [draw(part=1), draw(first=count)]
+    for other in others:
+        assert abs(float((base * other).mean())) < 4.5 / math.sqrt(count)  # standard error of a correlation: 1/√n
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normals_are_normal_and_uniforms_uniform(per_sample, dtype):
+    draws, count = KeyedDraws(11), 30_000
+    step = torch.arange(count) if per_sample else 5
+    z = draws.normal(Purpose.USER, step, (count, 3), dtype, CPU)
+    u = draws.uniform(Purpose.USER, step, (count, 3), dtype, CPU)
+    s = draws.sign(Purpose.USER, step, (count, 3), dtype, CPU)
+    assert z.dtype == u.dtype == s.dtype == dtype
+    assert stats.kstest(z.flatten().numpy().astype(np.float64), "norm").pvalue > 1e-3
+    assert stats.kstest(u.flatten().numpy().astype(np.float64), "uniform").pvalue > 1e-3
+    assert float(u.min()) >= 0.0
+    assert float(u.max()) < 1.0
+    assert set(s.flatten().tolist()) == {-1.0, 1.0}
+    assert abs(float(s.mean())) < 4.5 / math.sqrt(3 * count)
+
+
+def test_the_global_generator_is_left_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    _normal(1, 10, (3,), 0)
+    _normal(1, 10, (3,), torch.arange(10))
+    assert torch.equal(torch.get_rng_state(), before)
+    numbers = _normal(1, 10, (3,), 0)
+    torch.manual_seed(6)
+    assert torch.equal(_normal(1, 10, (3,), 0), numbers)
+
+
+def test_threefry_gives_the_published_known_answers():
+    # Random123 distribution, kat_vectors: threefry2x32, 20 rounds
+    def words(key, counter):
+        def signed(w):
+            return w - (1 << 32) if w >= 1 << 31 else w
+
+        pair = tuple(torch.tensor([signed(w)], dtype=torch.int32) for w in counter)
+        x = threefry(tuple(signed(w) for w in key), pair)
+        return tuple(int(w) & 0xFFFFFFFF for w in x)
+
+    ones = 0xFFFFFFFF
+    assert words((0, 0), (0, 0)) == (0x6B200159, 0x99BA4EFE)
+    assert words((ones, ones), (ones, ones)) == (0x1CB996FC, 0xBB002BE7)
+    assert words((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3)) == (0xC4923A9C, 0x483DF7A0)
+
+
+def test_keys_do_not_collide_over_a_grid_of_words():
+    words = list(itertools.product(range(20), Purpose, range(3), range(50)))
+    assert len({fold(*w) for w in words}) == len(words)
+    assert fold(1, 2) != fold(2, 1)
+
+
+def test_a_counter_based_draw_of_odd_size_is_a_cut_of_the_even_one():
+    step = torch.arange(6)
+    odd, even = (counter_normal(9, 0, step, (6, size), torch.float64) for size in (5, 6))
+    assert torch.equal(odd, even[:, :5])
+
+
+def test_an_empty_batch_draws_nothing():
+    assert _normal(0, 0, (3,), 0).shape == (0, 3)
+
+
+def test_replay_gives_recorded_arrays_back_in_order_and_says_when_they_run_out():
+    z = [torch.full((2, 3), float(k)) for k in range(3)]
+    replay = Replay({Purpose.PATH: z[:2], Purpose.CORRECTOR: [z[2]]})
+
+    def ask(purpose, shape=(2, 3)):
+        return replay.normal(purpose, 0, shape, torch.float64, CPU)
+
+    assert torch.equal(ask(Purpose.PATH), z[0].double())
+    assert torch.equal(ask(Purpose.CORRECTOR), z[2].double())
+    assert torch.equal(ask(Purpose.PATH), z[1].double())
+    with pytest.raises(ValueError, match="no recorded array left for PATH"):
+        ask(Purpose.PATH)
+    with pytest.raises(ValueError, match=r"needs shape \(4, 3\), recorded is \(2, 3\)"):
+        Replay({Purpose.PATH: z}).normal(Purpose.PATH, 0, (4, 3), torch.float32, CPU)
+
+
+def test_a_seed_is_an_integer_and_says_so():
+    assert as_draws(3).seed == 3
+    source = Replay({})
+    assert as_draws(source) is source
+    for bad in (1.5, "0", True, None):
+        with pytest.raises(TypeError, match="seed"):
+            KeyedDraws(bad)
+    with pytest.raises(ValueError, match="first"):
+        KeyedDraws(0, first=-1)
