@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-MOST_PIECES = 4096
+MOST_PIECES = 1024
 """Pieces a step is cut into at most, so that a very short step does not exhaust the memory."""
 
 
