@@ -2,8 +2,8 @@
 
 from ..protocols import Solver
 from .euler import EulerMaruyama
-from .runge_kutta import RK4, Bosh3, Dopri5, Euler, Heun, Midpoint
+from .runge_kutta import RK4, Bosh3, Dopri5, Dopri8, Euler, Heun, Midpoint, Tsit5
 
-ALL: tuple[type[Solver], ...] = (EulerMaruyama, Euler, Heun, Midpoint, RK4, Bosh3, Dopri5)
+ALL: tuple[type[Solver], ...] = (EulerMaruyama, Euler, Heun, Midpoint, RK4, Bosh3, Dopri5, Tsit5, Dopri8)
 
-__all__ = ["ALL", "RK4", "Bosh3", "Dopri5", "Euler", "EulerMaruyama", "Heun", "Midpoint"]
+__all__ = ["ALL", "RK4", "Bosh3", "Dopri5", "Dopri8", "Euler", "EulerMaruyama", "Heun", "Midpoint", "Tsit5"]

@@ -7,7 +7,7 @@ So every tableau here is an ODE method where there is no noise and a Stratonovic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,10 +39,10 @@ def _deterministic(order: int) -> dict[Noise, Order]:
     return {Noise.NONE: Order(order, order)}
 
 
-def _stratonovich(order: int) -> dict[Noise, Order]:
+def _stratonovich(order: int, additive_weak: float = 1.0) -> dict[Noise, Order]:
     one = Order(1.0, 1.0)
     return _deterministic(order) | {
-        Noise.ADDITIVE: one,
+        Noise.ADDITIVE: Order(1.0, additive_weak),
         Noise.DIAGONAL: one,
         Noise.SCALAR: one,
         Noise.COMMUTATIVE: one,
@@ -50,6 +50,7 @@ def _stratonovich(order: int) -> dict[Noise, Order]:
     }
 
 
+@dataclass(frozen=True)
 class RungeKutta:
     """The stepper shared by all explicit tableaux; a method is a subclass that names its tableau and orders."""
 
@@ -82,32 +83,59 @@ class RungeKutta:
                 slopes.append(self._slope(sde, span.t0, span.h, x, dw) if state is None else state)
         # where the last stage is the new point, it has been computed already
         new = y if tableau.first_same_as_last else advance(x, combine(tableau.b, slopes), h)
-        error = None if tableau.e is None else combine(tableau.e, slopes) * h
+        error = None if tableau.e is None else self._error(slopes) * h
         keep = slopes[-1] if tableau.first_same_as_last and dw is None else None
-        return Step(new, error, keep, interpolate=self._dense(span, x, new, slopes) if dw is None else None)
+        dense = dw is None and tableau.dense is not None
+        return Step(new, error, keep, interpolate=dense_output(tableau, sde, span, x, new, slopes) if dense else None)
 
     def _slope(self, sde: SDE, t: Tensor, h: float | Tensor, x: Tensor, dw: Increment | None) -> Tensor:
         f = sde.drift(t, x)
         return f if dw is None else apply(sde.diffusion(t, x), dw.W) + f * h
 
-    def _dense(self, span: Span, x: Tensor, new: Tensor, slopes: list[Tensor]) -> Any:
-        """Dense output of the step, where it costs no further evaluation."""
-        return None
+    def _error(self, slopes: list[Tensor]) -> Tensor:
+        assert self.tableau.e is not None
+        return combine(self.tableau.e, slopes)
 
 
-def hermite(theta: Tensor, h: float | Tensor, x: Tensor, new: Tensor, f0: Tensor, f1: Tensor) -> Tensor:
-    """The cubic through both ends with their slopes: error O(h⁴)."""
-    rise = new - x
-    return x + theta * (rise + (1 - theta) * ((1 - theta) * (f0 * h - rise) - theta * (f1 * h - rise)))
+def nested(theta: Tensor, terms: Sequence[Tensor]) -> Tensor:
+    """`θ(p₀ + (1 − θ)(p₁ + θ(p₂ + (1 − θ)(p₃ + …))))`."""
+    total = torch.zeros_like(terms[0])
+    for k in reversed(range(len(terms))):
+        total = (total + terms[k]) * (theta if k % 2 == 0 else 1 - theta)
+    return total
 
 
+def dense_output(
+    tableau: Tableau, sde: SDE, span: Span, x: Tensor, new: Tensor, slopes: list[Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """`theta -> x(t0 + theta h)`; the stages that only this needs are computed when it is first asked."""
+    h, terms = span.h, list[Tensor]()
+
+    def prepare() -> None:
+        every = list(slopes)
+        for row, node in zip(tableau.extra_a, tableau.extra_c, strict=True):
+            every.append(sde.drift(stage_time(span, node), advance(x, combine(row, every), h)))
+        rise, first, last = new - x, slopes[0], slopes[len(tableau.b) - 1]
+        terms.extend((rise, first * h - rise, 2 * rise - (first + last) * h))
+        terms.extend(combine(row, every) * h for row in tableau.dense or ())
+
+    def interpolate(theta: Tensor) -> Tensor:
+        if not terms:
+            prepare()
+        return x + nested(theta.to(x.dtype), terms)
+
+    return interpolate
+
+
+@dataclass(frozen=True)
 class Euler(RungeKutta):
-    """Explicit Euler for ODEs, `x' = x + h f`: order 1. Applied to the probability flow it is DDIM's first-order cousin."""
+    """Explicit Euler for ODEs, `x' = x + h f`: order 1. On the probability flow it is DDIM's first-order cousin."""
 
     tableau = tableaux.EULER
     orders = _deterministic(1)
 
 
+@dataclass(frozen=True)
 class Heun(RungeKutta):
     """Heun's method: order 2 for ODEs, with error estimate; the stochastic Heun method for Stratonovich SDEs.
 
@@ -117,16 +145,21 @@ class Heun(RungeKutta):
     """
 
     tableau = tableaux.HEUN
-    orders = _stratonovich(2)
+    orders = _stratonovich(2, additive_weak=2.0)
 
 
+@dataclass(frozen=True)
 class Midpoint(RungeKutta):
-    """The explicit midpoint rule: order 2 for ODEs; `x' = x + f(y) h + G(y) W`, `y = x + ½(f h + G W)`, for Stratonovich SDEs."""
+    """The explicit midpoint rule: order 2 for ODEs.
+
+    For Stratonovich SDEs `x' = x + f(y) h + G(y) W` with `y = x + ½(f h + G W)`.
+    """
 
     tableau = tableaux.MIDPOINT
     orders = _stratonovich(2)
 
 
+@dataclass(frozen=True)
 class RK4(RungeKutta):
     """The classical Runge–Kutta method: order 4 for ODEs. Reference: Kutta (1901)."""
 
@@ -134,30 +167,17 @@ class RK4(RungeKutta):
     orders = _stratonovich(4)
 
 
+@dataclass(frozen=True)
 class Bosh3(RungeKutta):
     """Bogacki–Shampine 3(2): order 3 with error estimate, 3 evaluations a step. Reference: Bogacki, Shampine (1989)."""
 
     tableau = tableaux.BOSH3
     orders = _deterministic(3)
 
-    def _dense(self, span: Span, x: Tensor, new: Tensor, slopes: list[Tensor]) -> Any:
-        return lambda theta: hermite(theta.to(x.dtype), span.h, x, new, slopes[0], slopes[-1])
 
-
-# Hairer, Nørsett, Wanner (1993), §II.6: the fifth term of the dense output
-_DOPRI5_DENSE = (
-    -12715105075 / 11282082432,
-    0.0,
-    87487479700 / 32700410799,
-    -10690763975 / 1880347072,
-    701980252875 / 199316789632,
-    -1453857185 / 822651844,
-    69997945 / 29380423,
-)
-
-
+@dataclass(frozen=True)
 class Dopri5(RungeKutta):
-    """Dormand–Prince 5(4): order 5, error estimate of order 5, dense output, 6 evaluations a step.
+    """Dormand–Prince 5(4): order 5, error estimate of order 5, dense output of order 4, 6 evaluations a step.
 
     Reference: Dormand, Prince (1980); dense output by Hairer, Nørsett, Wanner (1993), §II.6.
     """
@@ -165,16 +185,39 @@ class Dopri5(RungeKutta):
     tableau = tableaux.DOPRI5
     orders = _deterministic(5)
 
-    def _dense(self, span: Span, x: Tensor, new: Tensor, slopes: list[Tensor]) -> Any:
-        h = span.h
 
-        def interpolate(theta: Tensor) -> Tensor:
-            theta = theta.to(x.dtype)
-            rise = new - x
-            start = slopes[0] * h - rise
-            bend = rise - slopes[-1] * h - start
-            return x + theta * (
-                rise + (1 - theta) * (start + theta * (bend + (1 - theta) * combine(_DOPRI5_DENSE, slopes) * h))
-            )
+@dataclass(frozen=True)
+class Tsit5(RungeKutta):
+    """Tsitouras 5(4): order 5 with smaller errors than `Dopri5`, dense output of order 4, 6 evaluations a step.
 
-        return interpolate
+    Reference: Tsitouras (2011), Comput. Math. Appl. 62(2).
+    """
+
+    tableau = tableaux.TSIT5
+    orders = _deterministic(5)
+
+
+@dataclass(frozen=True)
+class Dopri8(RungeKutta):
+    """Dormand–Prince 8(5,3) in Hairer's form: order 8, 12 evaluations a step; for tight tolerances, in float64.
+
+    The error estimate is `e₅²/√(e₅² + e₃²/100)` of two estimates of orders 5 and 3, and shrinks as h⁸. Dense output of
+    order 7, for 3 more evaluations in the steps where it is asked.
+
+    Reference: Hairer, Nørsett, Wanner (1993), §II.5 and II.10.
+    """
+
+    tableau = tableaux.DOPRI8
+    orders = _deterministic(8)
+
+    @property
+    def error_order(self) -> float | None:
+        return 8.0
+
+    def _error(self, slopes: list[Tensor]) -> Tensor:
+        assert self.tableau.e is not None
+        assert self.tableau.low is not None
+        fine = combine(self.tableau.e, slopes).abs()
+        coarse = 0.1 * combine(self.tableau.low, slopes)
+        # no squares, which would underflow in float32
+        return fine * (fine / torch.hypot(fine, coarse).clamp(min=torch.finfo(fine.dtype).tiny))
