@@ -1,0 +1,265 @@
+"""Measured orders of convergence.
+
+    strong error at step h   E|X_h(t) − X(t)|, both along the same Brownian path
+    weak error               |E φ(X_h(t)) − E φ(X(t))| for a test function φ
+    order                    slope of log error against log h, by least squares, with a bootstrap interval over paths
+
+Reference: Kloeden, Platen (1992), §9.3 and §9.4; Efron, Tibshirani (1993), "An Introduction to the Bootstrap", §13.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..protocols import BrownianMotion, Noise, Solver
+from ..save import SaveAt
+from ..solution import Stats
+from ..solve import solve
+from ..steps import FixedSteps
+from .path import RecordedPath
+from .problem import Moment, Problem
+from .reference import fine_solution
+
+
+class OrderFit(NamedTuple):
+    """A fitted order and the bounds of its bootstrap interval; infinite where the error is rounding alone."""
+
+    order: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of one solver on one problem at several step sizes.
+
+    steps: numbers of steps over the span.  h: step sizes `(L,)`.
+    paths: `(L, B)`, error of every path at the end; strong errors are norms, weak errors have a sign.
+    saved: `(L, S, B)`, the same at the save times, None where there were none.
+    drift_calls, diffusion_calls: evaluations of f and of G of each solve.  scale: typical size of the solution.
+    """
+
+    steps: tuple[int, ...]
+    h: Tensor
+    paths: Tensor
+    saved: Tensor | None
+    drift_calls: tuple[int, ...]
+    diffusion_calls: tuple[int, ...]
+    scale: float
+
+    @property
+    def mean(self) -> Tensor:
+        """`|mean over paths|`, `(L,)`: the strong or weak error."""
+        return self.paths.mean(-1).abs()
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Standard error of `mean`, `(L,)`."""
+        return self.paths.std(-1) / math.sqrt(max(1, self.paths.shape[-1]))
+
+
+def _nodes(problem: Problem, steps: Sequence[int], save_times: Sequence[float]) -> Tensor:
+    """Elapsed times at which the path is recorded: all step grids, the finest one refined, and the save times."""
+    counts = sorted({*steps, max(steps) * problem.refine})
+    grids = [torch.linspace(0.0, problem.length, n + 1, dtype=torch.float64) for n in counts]
+    saved = torch.tensor([abs(t - problem.t0) for t in save_times], dtype=torch.float64)
+    times = torch.cat((*grids, saved)).sort().values
+    return times[torch.cat((torch.ones(1, dtype=torch.bool), times.diff() > 1e-9 * problem.length))]
+
+
+def record(
+    problem: Problem, steps: Sequence[int], batch: int, seed: int, save_times: Sequence[float] = ()
+) -> RecordedPath:
+    """A path for solves of the problem with the given numbers of steps, and for its values at the save times."""
+    shape = problem.noise_shape(batch) or (batch, 0)
+    return RecordedPath(problem.t0, _nodes(problem, steps, save_times), shape, seed)
+
+
+def _truth(problem: Problem, path: RecordedPath, x0: Tensor, times: Sequence[float]) -> list[Tensor]:
+    elapsed = [abs(t - problem.t0) for t in times]
+    if problem.exact is not None:
+        return [problem.exact(path, x0, s) for s in elapsed]
+    return fine_solution(problem, path, x0, elapsed)
+
+
+def _run(
+    problem: Problem, solver: Solver, n: int, x0: Tensor, path: BrownianMotion | None, times: Sequence[float], seed: int
+) -> tuple[list[Tensor], Tensor, Stats]:
+    """(states at the save times, state at the end, counts)."""
+    ends = [problem.t1] if times else []
+    solution = solve(
+        problem.sde,
+        x0,
+        problem.t0,
+        problem.t1,
+        solver=solver,
+        steps=FixedSteps(n),
+        save=SaveAt(times=[*times, *ends]) if times else None,
+        seed=seed,
+        path=None if problem.noise is Noise.NONE else path,
+    )
+    return (list(solution.x[:-1]), solution.x[-1], solution.stats) if times else ([], solution.x, solution.stats)
+
+
+def strong_errors(
+    problem: Problem,
+    solver: Solver,
+    steps: Sequence[int],
+    batch: int,
+    seed: int = 0,
+    save_times: Sequence[float] | None = None,
+) -> Errors:
+    """`|X_h(t) − X(t)|` path by path (Euclidean norm over the state), at the end and at the save times.
+
+    steps: numbers of steps, such as (16, 32, 64, 128).  batch: number of paths; the error is their mean.
+    save_times: times strictly inside the span, in the order of travel; they need not lie on any grid.
+    """
+    times = list(save_times or ())
+    path, x0 = record(problem, steps, batch, seed, times), problem.x0(batch)
+    truth = _truth(problem, path, x0, [*times, problem.t1])
+    ends, saved, counts = [], [], []
+    for n in steps:
+        inner, end, stats = _run(problem, solver, n, x0, path, times, seed)
+        ends.append(_distance(end, truth[-1]))
+        saved.append([_distance(x, exact) for x, exact in zip(inner, truth[:-1], strict=True)])
+        counts.append(stats)
+    return _collect(problem, steps, ends, saved if times else None, counts, float(truth[-1].abs().mean()))
+
+
+def _distance(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).flatten(1).norm(dim=1)
+
+
+def weak_errors(
+    problem: Problem, solver: Solver, steps: Sequence[int], batch: int, seed: int = 0, chunk: int = 65536
+) -> Errors:
+    """`φ(X_h) − E φ(X)` path by path, with φ of the exact solution on the same path as control variate.
+
+    The values are `φ(X_h) − β (φ(X) − E φ(X)) − E φ(X)` with the least-squares β, or β = 1 where only the exact path
+    and not E φ(X) is known; their mean is the weak error. The closer a solver is to the path, the smaller the variance.
+
+    batch: number of paths, run in chunks of `chunk`.  Raises ValueError for a problem without a `moment`.
+    """
+    moment = problem.moment
+    if moment is None:
+        raise ValueError(f"problem {problem.name!r} has no test function: give it a Moment")
+    values: list[list[Tensor]] = [[] for _ in steps]
+    controls: list[Tensor] = []
+    counts: list[Stats] = []
+    for number, low in enumerate(range(0, batch, chunk)):
+        size, key = min(chunk, batch - low), seed + 7919 * number
+        path, x0 = record(problem, steps, size, key), problem.x0(size)
+        controls.append(_control(problem, moment, path, x0))
+        counts = []
+        for level, n in enumerate(steps):
+            _, end, stats = _run(problem, solver, n, x0, path, [], key)
+            values[level].append(moment.of(end))
+            counts.append(stats)
+    control = torch.cat(controls)
+    mean = None if moment.mean is None else moment.mean(problem.length)
+    errors = [_controlled(torch.cat(v), control, mean) for v in values]
+    return _collect(problem, steps, errors, None, counts, 1.0 if mean is None else max(abs(mean), 1e-3))
+
+
+def _control(problem: Problem, moment: Moment, path: RecordedPath, x0: Tensor) -> Tensor:
+    if moment.control is not None:
+        return moment.control(path, x0, problem.length)
+    if problem.exact is not None:
+        return moment.of(problem.exact(path, x0, problem.length))
+    return torch.zeros(len(x0), dtype=torch.float64)
+
+
+def _controlled(value: Tensor, control: Tensor, mean: float | None) -> Tensor:
+    if mean is None:
+        return value - control
+    spread = (control - control.mean()).square().mean()
+    if float(spread) == 0.0:
+        return value - mean
+    slope = ((value - value.mean()) * (control - control.mean())).mean() / spread
+    return value - slope * (control - mean) - mean
+
+
+def _collect(
+    problem: Problem,
+    steps: Sequence[int],
+    ends: list[Tensor],
+    saved: list[list[Tensor]] | None,
+    counts: list[Stats],
+    scale: float,
+) -> Errors:
+    return Errors(
+        tuple(steps),
+        torch.tensor([problem.length / n for n in steps], dtype=torch.float64),
+        torch.stack(ends),
+        None if saved is None else torch.stack([torch.stack(row) for row in saved]),
+        tuple(s.drift_calls for s in counts),
+        tuple(s.diffusion_calls for s in counts),
+        scale,
+    )
+
+
+ROUNDING = 2e-14
+"""Relative error below which a value is rounding and says nothing of the order."""
+
+
+def fit_order(
+    errors: Errors, *, saved: int | None = None, level: float = 0.95, resamples: int = 500, seed: int = 0
+) -> OrderFit:
+    """Slope of log|mean error| against log h by least squares, with a percentile bootstrap interval over paths.
+
+    saved: fit at this save time instead of at the end.  level: coverage of the interval.
+    Step sizes at which the error is rounding (below `ROUNDING` times the scale of the solution) are left out; if fewer
+    than two are left the order is infinite.
+    """
+    values = errors.paths if saved is None else _saved(errors)[:, saved]
+    keep = values.mean(-1).abs() > ROUNDING * max(errors.scale, 1e-300)
+    if int(keep.sum()) < 2:
+        return OrderFit(math.inf, math.inf, math.inf)
+    x, values = errors.h[keep].log(), values[keep]
+    x = x - x.mean()
+    weights = x / x.square().sum()
+    slope = float((weights * values.mean(-1).abs().log()).sum())
+    means = _resampled_means(values, resamples, seed).abs().clamp(min=1e-300)
+    slopes = means.log() @ weights
+    tail = 0.5 * (1.0 - level)
+    low, high = torch.quantile(slopes, torch.tensor([tail, 1.0 - tail], dtype=torch.float64)).tolist()
+    return OrderFit(slope, low, high)
+
+
+def _saved(errors: Errors) -> Tensor:
+    if errors.saved is None:
+        raise ValueError("these errors hold no save times: call strong_errors(…, save_times=[…])")
+    return errors.saved
+
+
+def _resampled_means(values: Tensor, resamples: int, seed: int) -> Tensor:
+    """Means over paths drawn with replacement, `(resamples, L)`; block by block, to hold memory down."""
+    count = values.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    means = []
+    for low in range(0, resamples, 50):
+        size = min(50, resamples - low)
+        drawn = torch.randint(count, (size, count), generator=generator)
+        times = torch.zeros(size, count, dtype=values.dtype)
+        times.scatter_add_(1, drawn, torch.ones_like(times))
+        means.append(times @ values.T / count)
+    return torch.cat(means)
+
+
+class Work(NamedTuple):
+    """Cost and error of one solve: evaluations of drift and diffusion together, and the mean error."""
+
+    evaluations: int
+    error: float
+
+
+def work_precision(errors: Errors) -> list[Work]:
+    """Evaluations of f and G against error, one entry a step size."""
+    calls = zip(errors.drift_calls, errors.diffusion_calls, errors.mean.tolist(), strict=True)
+    return [Work(f + g, error) for f, g, error in calls]
