@@ -352,14 +352,15 @@ def mixed_keys(key: int, first: int, count: int, device: torch.device) -> Tensor
     return mix(torch.arange(first + 1, first + count + 1, device=device) * _STRIDE + _int64(key))
 
 
-def node_normal(keys: Tensor, nodes: Tensor, count: int) -> Tensor:
-    """Standard normals `(L, B, count)`, float64, of nodes `(L, 1)` or `(L, B)` under the samples' keys `(B,)`."""
-    half = -(-count // 2)
-    state = mix(keys + nodes * _STRIDE)
-    number = torch.arange(1, half + 1, device=keys.device) * _STRIDE
-    word = mix(state[..., None] + number)
-    z = torch.cat(box_muller(word >> 32, (word << 32) >> 32), dim=-1)
-    return z if count == 2 * half else z[..., :count]
+def node_normal(keys: Tensor, nodes: Tensor, count: int, size: int) -> Tensor:
+    """Standard normals `(L, count, B, size)`, float64, of nodes `(L, 1)` or `(L, B)` under the samples' keys `(B,)`."""
+    words = size if count > 1 else -(-size // 2)
+    number = torch.arange(1, -(-count // 2) * words + 1, device=keys.device).reshape(-1, 1, words) * _STRIDE
+    word = mix(mix(keys + nodes * _STRIDE)[:, None, :, None] + number)
+    pair = box_muller(word >> 32, (word << 32) >> 32)
+    if count == 1:
+        return torch.cat(pair, dim=-1)[..., :size]
+    return torch.stack(pair, dim=2).flatten(1, 2)[:, :count]
 
 
 def step_keys(keys: Tensor, step: int | Tensor) -> Tensor:

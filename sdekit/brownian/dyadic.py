@@ -1,178 +1,111 @@
-"""A Brownian path expanded over dyadic intervals, so that any increment is a short sum of keyed normals.
+"""A Brownian path as a series of keyed normals over dyadic nodes: any increment is a short weighted sum.
 
-White noise on a root interval of 2^D ticks is a series in orthonormal functions: the Legendre polynomials of degree
-0, 1, 2 on the root, and on every dyadic node the piecewise polynomials on its two halves that are orthogonal to those
-polynomials on the node: what a midpoint split adds. Each function carries one standard normal, keyed by its node. The
-normals (w, η, κ) of an interval Q = [s, t] are the series' inner products with Q's own Legendre functions:
+Level d has 2^d nodes of 2^(D−d) ticks; a node's heap number is 2^d + index, and the root's own normals have number 0.
+The normals of a node are a function of (key of the sample, number of the node), and module `wavelets` says how much of
+each an interval has. So all intervals agree with one another, in any order and however many have been asked.
 
-* a node of which one half holds all of Q: the half's polynomials, restricted to Q;
-* the node in whose middle s and t part: both pieces of Q;
-* a deeper node around s or t: Q covers it from the end to one side. As the node's functions are orthogonal to
-  polynomials on the node, the part outside Q may be integrated instead, with the other sign; the half-node in which
-  the end lies gives the short piece P;
-* all other nodes give nothing, and so do nodes below the last one bit of s and t: the series is finite and exact.
-
-No difference of path values is taken, so increments keep their relative accuracy down to one tick; the sum has no
-order-dependent state, so every query of one path agrees with every other.
-
-Notation: an interval's ends are int64 ticks; L levels, level d has nodes of 2^(D−d) ticks and heap number
-2^d + index, root functions have number 0. Ends are 0-d (shared) or `(B,)`; weights are `(L, 1)` or `(L, B)`.
-
-Reference: Lévy–Ciesielski construction; Alpert (1993), SIAM J. Math. Anal. 24(1) (the multiwavelets).
+Large batches are worked on in blocks of samples that fit the processor's cache; the sum over levels runs in a fixed
+order, so that neither the block nor the batch shows in the result.
 """
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..random import node_normal
-from . import levy
+from .wavelets import Floats, Ints, Weights, weights
 
-Weights = list[list[Tensor]]
-"""Weight of the node's normal j in the increment's normal k: `weights[k][j]`."""
-
-
-Ends = tuple[Tensor, Tensor]
+_BLOCK_NUMBERS = 512  # samples × numbers in a block: some 60 levels of them stay in a core's cache
+_KEPT_NUMBERS = 1 << 23  # normals kept for the next query by a whole series
 
 
-def _restricted(p: Ends, x: Ends, count: int) -> tuple[Tensor, list[list[Tensor | float]]]:
-    """|X|, and X's functions in terms of P's: row m, column k − m is the part of function k ≥ m, times √(|X|/|P|)."""
-    size = (x[1] - x[0]).to(torch.float64)
-    ratio = (p[1] - p[0]).to(torch.float64) / size
-    offset = 0.5 * ((p[0] - x[0]) + (p[1] - x[1])).to(torch.float64) / size
-    rows: list[list[Tensor | float]] = [[1.0]]
-    if count > 1:
-        rows[0].append(-math.sqrt(12.0) * offset)
-        rows.append([ratio])
-    if count > 2:
-        rows[0].append(math.sqrt(180.0) * (offset**2 - (1.0 - ratio**2) / 12.0))
-        rows[1].append(-2.0 * math.sqrt(15.0) * offset * ratio)
-        rows.append([ratio**2])
-    return size, rows
+class _Block:
+    """Some of the samples, and the normals on the way to the last shared ends that were asked."""
 
+    def __init__(self, keys: Tensor, count: int, size: int, depth: int, root: Tensor | None, keep: bool) -> None:
+        self._keys, self._count, self._size, self._depth, self._keep = keys, count, size, depth, keep
+        self._root = self._draw(torch.zeros((1, 1), dtype=torch.int64, device=keys.device)) if root is None else root[None]
+        self._kept: dict[int, Tensor] = {}
 
-def _inner(p: Ends, q: Ends, c: Ends, count: int) -> Weights:
-    """∫ over P of (Q's function k) (C's function i); zero where P is empty."""
-    size_q, in_q = _restricted(p, q, count)
-    size_c, in_c = _restricted(p, c, count)
-    scale = (p[1] - p[0]).to(torch.float64) / (size_q * size_c).sqrt()
-    return [
-        [scale * sum(in_q[m][k - m] * in_c[m][i - m] for m in range(min(k, i) + 1)) for i in range(count)]
-        for k in range(count)
-    ]
+    def sum(self, s: Ints, t: Ints, w: Weights) -> Tensor:
+        """`(k, B, size)`."""
+        total = self._weigh(w.root, self._root)[0]
+        if len(w.end):
+            total += _fold(self._weigh(w.end, self._path(t, 0, len(w.end))), 0)
+        if len(w.start):
+            total += _fold(self._weigh(w.start, self._path(s, w.first, len(w.start))), w.first)
+        return total
 
+    def _draw(self, nodes: Tensor) -> Tensor:
+        return node_normal(self._keys, nodes, self._count, self._size)
 
-def _added(g: Weights, side: Tensor, sign: Tensor, count: int) -> Weights:
-    """From weights on a half's normals to weights on the node's own; side is +1 in the first half, −1 in the second."""
-    free, bound = levy.midpoint(count)
-    out: Weights = []
-    for row in g:
-        own = [sign * side * (free[j] * row[j]) for j in range(count)]
-        out.append([x - sign * (bound[j] * row[j + 1]) if j < count - 1 else x for j, x in enumerate(own)])
-    return out
+    def _path(self, end: Ints, first: int, levels: int) -> Tensor:
+        """Normals `(levels, j, B, size)` of the nodes that hold `end`, from level `first`."""
+        shared = len(end) == 1 and self._keep
+        name = int(end[0])
+        if shared and name in self._kept and len(self._kept[name]) >= first + levels:
+            return self._kept[name][first : first + levels]
+        shift = torch.arange(self._depth - first, self._depth - first - levels, -1)[:, None]
+        nodes = (torch.from_numpy(end) >> shift) + (1 << (self._depth - shift))
+        z = self._draw(nodes.to(self._keys.device))
+        if shared and first == 0:
+            if len(self._kept) >= 2:
+                del self._kept[next(iter(self._kept))]
+            self._kept[name] = z
+        return z
 
-
-def _halves(end: Tensor, first: int, stop: int, depth: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """On levels first … stop − 1: shift from ticks to halves, ends of the half that holds `end`, +1 or −1 for its side."""
-    shift = torch.arange(depth - 1 - first, depth - 1 - stop, -1, device=end.device)[:, None]
-    half = end >> shift
-    return shift, half << shift, (half + 1) << shift, 1 - 2 * (half & 1)
-
-
-def _stack(weights: Weights) -> Tensor:
-    """`(L, B, k, j)`."""
-    return torch.stack([torch.stack(row, dim=-1) for row in weights], dim=-2)
-
-
-def _nodes(end: Tensor, first: int, stop: int, depth: int) -> Tensor:
-    """Heap numbers `(L, 1 or B)` of the nodes that hold `end`."""
-    shift = torch.arange(depth - first, depth - stop, -1, device=end.device)[:, None]
-    return (end >> shift) + (1 << (depth - shift))
-
-
-def _stop(end: Tensor, depth: int) -> int:
-    """Levels down to which a node is cut by an end: none below the last one bit."""
-    last = torch.where(end == 0, 1 << depth, end & -end)
-    return depth + 1 - int(last.min()).bit_length()
-
-
-def _to_end(q: Ends, stop: int, depth: int, count: int) -> Tensor:
-    """Weights of the nodes that hold t, levels 0 … stop − 1; those that hold s too are all among them."""
-    s, t = q
-    shift, c0, c1, side = _halves(t, 0, stop, depth)
-    below = (s >> (shift + 1)) != (t >> (shift + 1))
-    within = (s >> shift) == (t >> shift)
-    outside = below & (side < 0)
-    p = torch.where(within, s, torch.where(outside, t, c0)), torch.where(outside, c1, t)
-    sign = torch.where(outside, -1.0, 1.0).to(torch.float64)
-    weights = _stack(_added(_inner(p, q, (c0, c1), count), side, sign, count))
-    # the node in whose middle s and t part holds a piece of Q in its first half too
-    parted = ~(below | within)
-    middle, size = (torch.where(parted, x, 0).sum(0) for x in (c0, c1 - c0))
-    piece = _inner((s, middle), q, (middle - size, middle), count)
-    first = _stack(_added(piece, torch.ones_like(middle), torch.ones_like(piece[0][0]), count))
-    return torch.where(parted[..., None, None], weights + first, weights)
-
-
-def _from_start(q: Ends, first: int, stop: int, depth: int, count: int) -> Tensor:
-    """Weights of the nodes that hold s and not t, levels first … stop − 1."""
-    s, t = q
-    shift, c0, c1, side = _halves(s, first, stop, depth)
-    below = (s >> (shift + 1)) != (t >> (shift + 1))
-    outside = side > 0
-    p = torch.where(below & outside, c0, s), torch.where(below & ~outside, c1, s)
-    sign = torch.where(outside, -1.0, 1.0).to(torch.float64)
-    return _stack(_added(_inner(p, q, (c0, c1), count), side, sign, count))
-
-
-def _fold(x: Tensor) -> Tensor:
-    """Sum over levels in an order that depends on neither their number nor the batch, so that equal queries are equal."""
-    size = 64
-    while size > 1:
-        size //= 2
-        if x.shape[0] > size:
-            head, tail = x[:size], x[size:]
-            head[: tail.shape[0]] += tail
-            x = head
-    return x[0]
+    def _weigh(self, w: Floats, z: Tensor) -> Tensor:
+        """Σ_j w[l, k, j] z[l, j]: `(l, k, B, size)`."""
+        v = torch.from_numpy(w).to(z.device)[..., None]
+        out = v[:, :, 0] * z[:, None, 0]
+        for j in range(1, self._count):
+            out.addcmul_(v[:, :, j], z[:, None, j])
+        return out
 
 
 class Series:
     """The series of one path on a root of 2^depth ticks, for samples with the int64 keys `(B,)`.
 
     count: how many of (W, H, K) the increments have.  size: numbers in one sample.
-    root: the root's own normals `(B, count, size)`; None draws them under the node number 0.
+    root: the root's own normals `(count, B, size)`; None draws them.
     """
 
     def __init__(self, keys: Tensor, count: int, size: int, depth: int, root: Tensor | None = None) -> None:
-        self.keys, self.count, self.size, self.depth = keys, count, size, depth
-        self.root = self._draw(torch.zeros((1, 1), dtype=torch.int64, device=keys.device))[0] if root is None else root
+        self.count, self.depth, batch = count, depth, len(keys)
+        width = batch if keys.device.type != "cpu" else max(1, _BLOCK_NUMBERS // max(1, size))
+        keep = batch * size * count * depth * 2 <= _KEPT_NUMBERS
+        self._cuts = [slice(i, min(i + width, batch)) for i in range(0, max(1, batch), width)]
+        self._blocks = [
+            _Block(keys[cut], count, size, depth, None if root is None else root[:, cut], keep) for cut in self._cuts
+        ]
 
-    def _draw(self, nodes: Tensor) -> Tensor:
-        """`(L, B, count, size)`."""
-        z = node_normal(self.keys, nodes.to(self.keys.device), self.count * self.size)
-        return z.reshape(*z.shape[:2], self.count, self.size)
+    def normals(self, s: int | Tensor, t: int | Tensor) -> Tensor:
+        """The normals `(count, B, size)` of [s, t], in ticks: ints, or int64 `(B,)`, with 0 ≤ s < t ≤ 2^depth."""
+        a, b = (np.array([x]) if isinstance(x, int) else x.cpu().reshape(-1).numpy() for x in (s, t))
+        shared = len(a) == len(b) == 1
+        if shared:
+            w = weights(a, b, self.depth, self.count)
+        else:
+            a, b = (np.ascontiguousarray(x) for x in np.broadcast_arrays(a, b))
+        parts: list[Tensor] = []
+        for cut, block in zip(self._cuts, self._blocks, strict=True):
+            if not shared:
+                w = weights(a[cut], b[cut], self.depth, self.count)
+            parts.append(block.sum(a, b, w) if shared else block.sum(a[cut], b[cut], w))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def normals(self, s: Tensor, t: Tensor) -> Tensor:
-        """The normals `(B, count, size)` of [s, t], ends 0-d or `(B,)` with 0 ≤ s < t ≤ 2^depth."""
-        q, depth, count = (s, t), self.depth, self.count
-        whole = torch.zeros_like(t), torch.full_like(t, 1 << depth)
-        total = self._sum(_stack(_inner(q, q, whole, count)).reshape(-1, count, count)[None], self.root[None])[0]
-        stop = _stop(t, depth)
-        if stop > 0:
-            total += _fold(self._sum(_to_end(q, stop, depth, count), self._draw(_nodes(t, 0, stop, depth))))
-        stop = _stop(s, depth)
-        if stop > 0:
-            total += _fold(self._sum(_from_start(q, 0, stop, depth, count), self._draw(_nodes(s, 0, stop, depth))))
-        return total
 
-    def _sum(self, weights: Tensor, z: Tensor) -> Tensor:
-        """Σ_j weights[…, k, j] z[…, j, :] for every level."""
-        w = weights.to(z.device)[..., None]
-        out = w[..., 0, :] * z[..., None, 0, :]
-        for j in range(1, self.count):
-            out += w[..., j, :] * z[..., None, j, :]
-        return out
+def _fold(x: Tensor, first: int) -> Tensor:
+    """Sum over levels `first` and below, by halving 64 places: an order that depends on the levels alone."""
+    if first:
+        x = torch.cat((x.new_zeros((first, *x.shape[1:])), x))
+    size = 64
+    while size > 1:
+        size //= 2
+        if len(x) > size:
+            head, tail = x[:size], x[size:]
+            head[: len(tail)] += tail
+            x = head
+    return x[0]

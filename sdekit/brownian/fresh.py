@@ -103,12 +103,12 @@ def _first_part(keys: Tensor, whole: Increment, h: float | Tensor, theta: Tensor
     """The first fraction theta, 0-d or `(B,)`, of an interval of length |h| under the given keys; float64."""
     w = whole.W
     batch = w.shape[0]
-    root = torch.stack([z.reshape(batch, -1) for z in law.to_normals(whole, h, count)], dim=1).to(torch.float64)
+    root = torch.stack([z.reshape(batch, -1) for z in law.to_normals(whole, h, count)]).to(torch.float64)
     series = Series(keys, count, root.shape[-1], _DEPTH, root)
-    end = (theta.reshape(() if theta.numel() == 1 else -1) * 2.0**_DEPTH).round().to(torch.int64)
-    z = series.normals(torch.zeros_like(end), end.clamp(min=1)).reshape(batch, count, *w.shape[1:])
+    end = (theta.reshape(() if theta.numel() == 1 else -1) * 2.0**_DEPTH).round().to(torch.int64).clamp(0, 1 << _DEPTH)
+    z = series.normals(0, max(1, int(end)) if end.ndim == 0 else end.clamp(min=1)).reshape(count, *w.shape)
     length = expand(end.to(torch.float64) * 2.0**-_DEPTH, w) * abs(h)
-    return law.from_normals(list(z.unbind(1)), length)
+    return law.from_normals(list(z), length)
 
 
 def _cast(i: Increment, like: Tensor) -> Increment:

@@ -136,9 +136,8 @@ class BrownianTree:
         length = self._clock.lengths(t - s)
         # an empty interval has no normals of its own; any will do, as they are multiplied by zero
         empty = t == s
-        z = self._series.normals(torch.where(empty, 0, s), torch.where(empty, 1, t))
-        z = z.reshape(self.shape[0], -1, *self.shape[1:])
-        return law.from_normals([z[:, k] for k in range(count)], expand(length, z[:, 0]).to(z.device))
+        z = self._series.normals(torch.where(empty, 0, s), torch.where(empty, 1, t)).reshape(-1, *self.shape)
+        return law.from_normals(list(z[:count]), expand(length, z[0]).to(z.device))
 
     def _area(self, s: Tensor, t: Tensor) -> Increment:
         """W, H and A over [s, t], joined from pieces."""
