@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..protocols import Calculus, Dense, Diffusion, Direction, Noise, as_time, match
+from ..protocols import Dense, Diffusion, as_time, match
+from .contract import Additive
 from .moments import Coefficients, constant_moments, varying_moments
 from .process import Time, check_order
 from .transition import ElementwiseTransition, MatrixTransition, Transition, act, column, split_state
@@ -34,7 +35,7 @@ _PROBE_TIME = 0.5  # where a function of time is asked whether it gives matrices
 
 
 @dataclass(frozen=True, eq=False)
-class LinearSDE:
+class LinearSDE(Additive):
     """A linear SDE with additive noise: dx = (A(t) x + b(t)) dt + L(t) dW (Itô and Stratonovich agree).
 
     Args:
@@ -67,18 +68,6 @@ class LinearSDE:
         a, b, noise = (torch.as_tensor(_value(c, t)) for c in (self.A, self.b, self.L))
         object.__setattr__(self, "size", _matrix_size(a, b, noise))
         object.__setattr__(self, "noise_rank", noise.ndim)
-
-    @property
-    def noise(self) -> Noise:
-        return Noise.ADDITIVE
-
-    @property
-    def calculus(self) -> Calculus:
-        return Calculus.ITO
-
-    @property
-    def direction(self) -> Direction:
-        return Direction.FORWARD
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """A(t) x + b(t)."""

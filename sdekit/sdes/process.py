@@ -25,8 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..protocols import Calculus, Direction, Noise, match
+from ..protocols import match
 from ..random import Draws, Purpose, as_draws
+from .contract import Additive
 from .transition import ElementwiseTransition
 
 Time = Tensor | float
@@ -74,7 +75,7 @@ class IsotropicGaussian:
         return as_draws(seed, first).normal(Purpose.PRIOR, 0, tuple(shape), dtype, where) * self.std
 
 
-class DiffusionProcess(ABC):
+class DiffusionProcess(Additive, ABC):
     """A scalar linear Itô SDE with additive noise, given by ln s(t), ln σ(t) and the inverse t(ln σ).
 
     A subclass gives the three formulas, on float64 tensors of any shape, and t_min and t_max. It may also give the
@@ -135,18 +136,6 @@ class DiffusionProcess(ABC):
         return _evaluate(self.time_formula, log_sigma)
 
     # --- the SDE ------------------------------------------------------------------------------------------------------
-
-    @property
-    def noise(self) -> Noise:
-        return Noise.ADDITIVE
-
-    @property
-    def calculus(self) -> Calculus:
-        return Calculus.ITO
-
-    @property
-    def direction(self) -> Direction:
-        return Direction.FORWARD
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """(s'/s) x."""
