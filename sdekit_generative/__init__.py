@@ -1,0 +1,86 @@
+"""Score networks plugged into sdekit: real images in, a trained score, samples and likelihoods out.
+
+    import sdekit_generative as sg
+    model = sg.load("runs/digits")
+    images = sg.generate(model, n=64, sampler=sg.PC(steps=500), seed=0)
+    bits = sg.bits_per_dim(model, images)
+
+Names are loaded when first used, so that `sdekit-generative --help` need not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .data import DataRange, Dataset, Digits, Folder
+    from .errors import CheckpointError, DataError, RecipeError, RunError, TrainingDiverged, UserError
+    from .likelihood import BitsPerDim, bits_per_dim
+    from .losses import DenoisingLoss
+    from .metrics import digit_features, frechet_distance
+    from .model import PredictNoise, PredictVelocity, ScoreModel
+    from .networks import UNet, UNetConfig
+    from .recipes import Recipe
+    from .run import load
+    from .sampling import ODE, PC, Samples, draw, generate
+    from .training import EMA, Trainer, Training
+
+_HOMES = {
+    "data": ("DataRange", "Dataset", "Digits", "Folder"),
+    "errors": ("CheckpointError", "DataError", "RecipeError", "RunError", "TrainingDiverged", "UserError"),
+    "likelihood": ("BitsPerDim", "bits_per_dim"),
+    "losses": ("DenoisingLoss",),
+    "metrics": ("digit_features", "frechet_distance"),
+    "model": ("PredictNoise", "PredictVelocity", "ScoreModel"),
+    "networks": ("UNet", "UNetConfig"),
+    "recipes": ("Recipe",),
+    "run": ("load",),
+    "sampling": ("ODE", "PC", "Samples", "draw", "generate"),
+    "training": ("EMA", "Trainer", "Training"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})
+
+
+__all__ = [
+    "CheckpointError",
+    "BitsPerDim",
+    "DataError",
+    "DataRange",
+    "Dataset",
+    "DenoisingLoss",
+    "Digits",
+    "EMA",
+    "Folder",
+    "ODE",
+    "PC",
+    "PredictNoise",
+    "PredictVelocity",
+    "Recipe",
+    "RecipeError",
+    "RunError",
+    "Samples",
+    "ScoreModel",
+    "Trainer",
+    "Training",
+    "TrainingDiverged",
+    "UNet",
+    "UNetConfig",
+    "UserError",
+    "bits_per_dim",
+    "digit_features",
+    "draw",
+    "frechet_distance",
+    "generate",
+    "load",
+]

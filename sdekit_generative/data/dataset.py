@@ -1,0 +1,82 @@
+"""A set of images as every other module sees it: levels as uint8 until they reach the device.
+
+Notation: N images of shape (C, H, W); levels L, so that every value is an integer in [0, L).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdekit.random import KeyedDraws, Purpose
+
+from ..errors import DataError
+
+_SPLIT_SEED = 0  # fixed, so that "held-out" means the same images in every run, script and table
+_HELD_OUT = 1 / 6
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and, where there are any, their labels.
+
+    images  uint8 `(N, C, H, W)`, values in [0, levels)
+    levels  number of grey levels a channel: 17 for the digits, 256 for ordinary images
+    labels  int64 `(N,)`, or None
+
+    Raises DataError where the parts do not fit together.
+    """
+
+    images: Tensor
+    levels: int = 256
+    labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise DataError(
+                f"images: expected uint8 (N, C, H, W), got {self.images.dtype} of shape {tuple(self.images.shape)}"
+            )
+        if len(self.images) == 0:
+            raise DataError("images: there are none")
+        if not 2 <= self.levels <= 256 or int(self.images.max()) >= self.levels:
+            raise DataError(
+                f"levels: expected 2 to 256 and above the largest value {int(self.images.max())}, got {self.levels}"
+            )
+        if self.labels is not None and self.labels.shape != self.images.shape[:1]:
+            raise DataError(f"labels: expected one an image ({len(self.images)}), got shape {tuple(self.labels.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def select(self, index: Tensor) -> Dataset:
+        """The images at the given places, in that order."""
+        return Dataset(self.images[index], self.levels, None if self.labels is None else self.labels[index])
+
+    def split(self) -> tuple[Dataset, Dataset]:
+        """(train, held-out): the one split of these images, five sixths and one sixth, drawn with a fixed seed."""
+        order = permutation(len(self), seed=_SPLIT_SEED, epoch=0)
+        held_out = max(1, round(len(self) * _HELD_OUT))
+        if held_out >= len(self):
+            raise DataError(f"images: {len(self)} are too few to hold any out; 2 or more are needed")
+        return self.select(order[held_out:].sort().values), self.select(order[:held_out].sort().values)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, levels and values: tells whether a run goes on with the images it began with."""
+        digest = hashlib.sha256(f"{tuple(self.images.shape)} {self.levels}".encode())
+        digest.update(self.images.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def permutation(n: int, seed: int, epoch: int) -> Tensor:
+    """An order of n images as a function of (seed, epoch) alone: int64 `(n,)`."""
+    keys = KeyedDraws(seed).uniform(Purpose.DATA, epoch, (n,), torch.float64, torch.device("cpu"))
+    return keys.argsort(stable=True)

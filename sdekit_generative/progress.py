@@ -1,0 +1,77 @@
+"""How long work is shown: a bar on a terminal, a plain line now and then in a log. Everything goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+_EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+class _Lines:
+    """What a bar says, as lines."""
+
+    def __init__(self, title: str) -> None:
+        self._title, self._start, self._next = title, time.monotonic(), time.monotonic() + _EVERY
+
+    def say(self, text: str, now: bool = False) -> None:
+        if now or time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY
+            print(f"{self._title}: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+
+@contextmanager
+def training_bar(total: int, done: int) -> Iterator[Callable[[int, float], None]]:
+    """Shows steps, loss and rate; yields what is to be called with (steps done, loss)."""
+    lines, mean = _Lines("training"), _Mean()
+    with tqdm(total=total, initial=done, desc="training", unit="step", disable=None, dynamic_ncols=True) as bar:
+
+        def report(step: int, loss: float) -> None:
+            smooth = mean.add(loss)
+            if bar.disable:
+                rate = (step - done) / max(lines.seconds, 1e-9)
+                left = (total - step) / max(rate, 1e-9)
+                lines.say(
+                    f"step {step}/{total}  loss {smooth:.4f}  {rate:.2f} steps/s  {left:.0f} s left", now=step >= total
+                )
+            else:
+                bar.set_postfix_str(f"loss {smooth:.4f}", refresh=False)
+                bar.update(step - bar.n)
+
+        yield report
+
+
+@contextmanager
+def work_bar(title: str) -> Iterator[Callable[[float], None]]:
+    """Shows a share of work done; yields what is to be called with a fraction in [0, 1]."""
+    lines = _Lines(title)
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with tqdm(total=1.0, desc=title, disable=None, dynamic_ncols=True, bar_format=layout) as bar:
+
+        def report(fraction: float) -> None:
+            if bar.disable:
+                lines.say(f"{100 * fraction:.0f} %, {lines.seconds:.0f} s", now=fraction >= 1.0)
+            else:
+                bar.update(fraction - bar.n)
+
+        yield report
+
+
+class _Mean:
+    """A running mean that forgets slowly; a single loss says little."""
+
+    def __init__(self) -> None:
+        self._value, self._weight = 0.0, 0.0
+
+    def add(self, value: float) -> float:
+        self._value = 0.98 * self._value + 0.02 * value
+        self._weight = 0.98 * self._weight + 0.02
+        return self._value / self._weight

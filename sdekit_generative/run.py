@@ -1,0 +1,170 @@
+"""A run folder: what it holds, and the rules that keep it from being lost.
+
+    recipe.json      the recipe, for people
+    log.jsonl        one line a step: step, loss, learning rate
+    checkpoints/     see `training.checkpoint`
+
+A folder that holds anything is never written into by a new run. While a run trains it holds a lock on its folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import CheckpointError, RecipeError, RunError
+from .model import ScoreModel
+from .recipes import Recipe, decode, encode
+from .training import Checkpoint, Trainer, checkpoint
+from .training.engine import copy_into
+
+_RECIPE, _LOG, _CHECKPOINTS, _LOCK = "recipe.json", "log.jsonl", "checkpoints", ".lock"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that exists. `Run.create` begins one, `Run.open` finds one."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path, recipe: Recipe) -> Run:
+        """Begin a run. Raises RunError where the folder holds anything already."""
+        check_vacant(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.replace_file(folder / _RECIPE, checkpoint.as_json(encode(recipe)))
+        except OSError as problem:
+            raise RunError(f"{folder}: cannot be written to ({problem.strerror or problem})") from None
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """An existing run. Raises RunError where there is none."""
+        if not folder.is_dir():
+            raise RunError(f"{folder}: there is no such run folder")
+        if not (folder / _RECIPE).is_file():
+            raise RunError(f"{folder}: not a run folder (it has no {_RECIPE})")
+        return cls(folder)
+
+    def recipe(self) -> Recipe:
+        """The recipe the run was begun with. Raises RecipeError where the file has been altered."""
+        file = self.folder / _RECIPE
+        try:
+            return decode(json.loads(file.read_bytes()), Recipe)
+        except (OSError, ValueError, RecursionError) as problem:
+            raise RecipeError(f"{file}: cannot be read ({problem})") from None
+        except RecipeError as problem:
+            raise RecipeError(f"{file}: {problem}") from None
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(checkpoint.folders(self.folder / _CHECKPOINTS))
+
+    def save(self, trainer: Trainer, recipe: Recipe, fingerprint: str) -> Path:
+        """Write a checkpoint of a trainer, with all that is needed to use it without this folder's other files."""
+        parts = trainer.checkpoint()
+        about = {
+            "recipe": encode(recipe),
+            "shape": list(trainer.model.shape),
+            "levels": trainer.model.levels,
+            "images": fingerprint,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+        whole = Checkpoint(parts.tensors, {**parts.state, **about})
+        return checkpoint.write(self.folder / _CHECKPOINTS, trainer.steps_done, whole, recipe.training.keep)
+
+    def newest(self) -> tuple[Path, Checkpoint]:
+        """The newest checkpoint, verified. Raises CheckpointError that names the file at fault and the way out."""
+        places = checkpoint.folders(self.folder / _CHECKPOINTS)
+        newest = checkpoint.latest(self.folder / _CHECKPOINTS)
+        try:
+            return newest, checkpoint.read(newest)
+        except CheckpointError as problem:
+            way_out = f"; remove {newest.name} to go back to {places[-2].name}" if len(places) > 1 else ""
+            raise CheckpointError(f"{problem}{way_out}") from None
+
+    # --- the log ------------------------------------------------------------------------------------------------------
+
+    def log(self) -> list[dict[str, Any]]:
+        """The rows of the log; a last line cut short by an interruption is left out."""
+        file = self.folder / _LOG
+        lines = file.read_text().split("\n") if file.exists() else []
+        return [json.loads(line) for line in lines[:-1]]  # what follows the last line break was cut short
+
+    @contextmanager
+    def logging(self, after: int) -> Iterator[Logger]:
+        """A logger that goes on after the given step: rows beyond it are of steps that will be done again."""
+        kept = [row for row in self.log() if row["step"] <= after]
+        content = "".join(json.dumps(row) + "\n" for row in kept).encode()
+        checkpoint.replace_file(self.folder / _LOG, content)
+        with (self.folder / _LOG).open("a", buffering=1) as stream:
+            yield Logger(stream)
+
+    # --- the lock -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run for this process; the system lets go however it ends. Raises RunError if taken."""
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system
+            yield
+            return
+        with (self.folder / _LOCK).open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(f"{self.folder}: another process is training this run") from None
+            yield
+
+
+class Logger:
+    """Writes rows of JSON, each flushed as it is written."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def row(self, **values: float) -> None:
+        self._stream.write(json.dumps(values) + "\n")
+
+
+def check_vacant(folder: Path) -> None:
+    """Raises RunError unless a new run may begin in the folder: it does not exist, or is empty."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise RunError(f"{folder}: a file of that name is in the way; choose another --out")
+    held = [f.name for f in folder.iterdir() if not f.name.startswith(".writing-")]
+    if _RECIPE in held:
+        raise RunError(f"{folder}: holds another run; go on with it by --resume, or choose another --out")
+    if held:
+        raise RunError(f"{folder}: is not empty; choose another --out")
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> ScoreModel:
+    """The trained model of a run folder: its newest checkpoint, with the averaged weights, ready to sample.
+
+    Raises RunError where there is no run, CheckpointError where the checkpoint is missing, truncated or altered.
+    """
+    place, saved = Run.open(Path(path)).newest()
+    try:
+        recipe = decode(saved.state["recipe"], Recipe)
+        channels, height, width = saved.state["shape"]
+        model = recipe.build((channels, height, width), saved.state["levels"])
+        copy_into(dict(model.network.named_parameters()), saved.tensors["ema"], "ema")
+    except (KeyError, TypeError, ValueError, RecipeError) as problem:
+        raise CheckpointError(f"{place}: not the checkpoint of a model ({problem!r})") from None
+    except CheckpointError as problem:
+        raise CheckpointError(f"{place}/{problem}") from None
+    model.network.to(device).eval().requires_grad_(False)
+    return model

@@ -1,0 +1,88 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from sdekit.sdes.diffusion import VE, VP, SubVP
+from sdekit_generative.losses import (
+    DenoisingLoss,
+    FocusedNoiseLevel,
+    LikelihoodWeighting,
+    NoiseWeighting,
+    PerceptualWeighting,
+    UniformNoiseLevel,
+    UniformTime,
+    ends,
+    stratified,
+)
+
+PROCESSES = [VP(t_min=1e-3), SubVP(t_min=1e-2), VE(0.01, 20.0)]
+WEIGHTINGS = [LikelihoodWeighting(), NoiseWeighting(), PerceptualWeighting()]
+TIMES = [UniformTime(), UniformNoiseLevel(), FocusedNoiseLevel(), FocusedNoiseLevel(centre=0.5, width=0.3, floor=0.6)]
+
+
+def _name(value):
+    return type(value).__name__
+
+
+def _objective(process, weighting, data_std):
+    """J = ∫ w(c) e(c) dc by quadrature; e = d²/(d² + σ²) is the least error for Gaussian data."""
+    low, high = ends(process)
+    c = torch.linspace(low, high, 20001, dtype=torch.float64)
+    error = data_std**2 / (data_std**2 + torch.exp(2 * c))
+    return float(torch.trapezoid(weighting(process, process.time(c)) * error, c))
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=_name)
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=_name)
+@pytest.mark.parametrize("times", TIMES, ids=_name)
+def test_the_objective_does_not_depend_on_the_density_of_times(gaussian, process, weighting, times):
+    """With the exact score of Gaussian data the expected loss has a closed form."""
+    model = dataclasses.replace(gaussian, process=process)
+    n, generator = 4096, torch.Generator().manual_seed(0)
+    x0 = 0.75 * torch.randn(n, 1, 4, 4, generator=generator)
+    z = torch.randn(n, 1, 4, 4, generator=generator)
+    u = stratified(n, torch.tensor([0.5]))[torch.randperm(n, generator=generator)]
+    losses = DenoisingLoss(weighting, times)(model, x0, u, z).double()
+    expected = _objective(process, weighting, 0.75)
+    standard_error = float(losses.std()) / math.sqrt(n)  # generous: stratification makes it smaller
+    assert abs(float(losses.mean()) - expected) < 3 * standard_error
+    assert standard_error < 0.2 * expected
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=_name)
+@pytest.mark.parametrize("times", TIMES, ids=_name)
+def test_sampled_noise_levels_have_the_density_that_is_claimed(process, times):
+    n = 200_000
+    t, q = times.sample(process, stratified(n, torch.tensor([0.5])))
+    c = process.log_sigma(t)
+    low, high = ends(process)
+    assert float(c.min()) >= low - 1e-9
+    assert float(c.max()) <= high + 1e-9
+    # E[1/q] over q is the length of the interval, and E[c/q] its first moment
+    assert float((1 / q).mean()) == pytest.approx(high - low, rel=2e-3)
+    assert float((c / q).mean()) == pytest.approx((high**2 - low**2) / 2, rel=5e-3, abs=0.05)
+
+
+def test_stratified_uniforms_fill_every_stratum_once_and_split_over_processes():
+    u = torch.tensor([0.25])
+    whole = stratified(8, u)
+    assert torch.equal((whole * 8).floor(), torch.arange(8.0, dtype=torch.float64))
+    parts = torch.cat([stratified(4, u, first=0, total=8), stratified(4, u, first=4, total=8)])
+    assert torch.equal(parts, whole)
+
+
+def test_likelihood_weighting_bounds_the_negative_log_likelihood(gaussian):
+    """For Gaussian data the bound is tight: h(x) = h(prior) − ∫ (1 − e(c)) dc, the entropy of N(0, d²) up to t_min."""
+    process, d = gaussian.process, 0.75
+    low, high = ends(process)
+    entropy_before = 0.5 * math.log(2 * math.pi * math.e * (d**2 + math.exp(2 * high)))
+    objective = _objective(process, LikelihoodWeighting(), d)
+    entropy = entropy_before - (high - low) + objective
+    assert entropy == pytest.approx(0.5 * math.log(2 * math.pi * math.e * (d**2 + math.exp(2 * low))), abs=1e-6)
+
+
+def test_focus_without_a_floor_is_refused():
+    with pytest.raises(ValueError, match="floor"):
+        FocusedNoiseLevel(floor=0.0)

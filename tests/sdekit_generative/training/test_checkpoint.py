@@ -1,0 +1,155 @@
+import errno
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdekit_generative.errors import CheckpointError
+from sdekit_generative.training import Checkpoint, checkpoint
+
+
+@pytest.fixture
+def sample() -> Checkpoint:
+    torch.manual_seed(0)
+    tensors = {
+        "model": {
+            "a": torch.randn(3, 4),
+            "b": torch.randn(2, 3, 3, 3).to(memory_format=torch.channels_last).contiguous(),
+        },
+        "optimizer": {"a/step": torch.tensor(7.0), "a/exp_avg": torch.randn(3, 4)},
+    }
+    return Checkpoint(tensors, {"steps_done": 7, "name": "déjà vu", "none": None, "third": 1 / 3})
+
+
+def test_what_is_written_is_read_back_bit_for_bit(tmp_path, sample):
+    back = checkpoint.read(checkpoint.write(tmp_path, 7, sample, keep=3))
+    assert back.state == sample.state
+    assert {g: set(t) for g, t in back.tensors.items()} == {g: set(t) for g, t in sample.tensors.items()}
+    for group, tensors in sample.tensors.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(back.tensors[group][name], tensor)
+
+
+def test_only_the_newest_are_kept_and_the_newest_is_found_by_number(tmp_path, sample):
+    for step in (8, 9, 10, 100):
+        checkpoint.write(tmp_path, step, sample, keep=2)
+    assert [f.name for f in checkpoint.folders(tmp_path)] == ["step-00000010", "step-00000100"]
+    assert checkpoint.latest(tmp_path).name == "step-00000100"
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        checkpoint.latest(tmp_path / "elsewhere")
+
+
+def _mutations(content: bytes, rng: random.Random) -> list[bytes]:
+    place = rng.randrange(len(content))
+    flipped = bytearray(content)
+    flipped[place] ^= 1 << rng.randrange(8)
+    zeroed = bytearray(content)
+    zeroed[place : place + 16] = bytes(len(zeroed[place : place + 16]))
+    header = bytearray(content)
+    header[0] ^= 0xFF
+    return [bytes(flipped), bytes(zeroed), bytes(header), content[:place], b"", content + b" ", content + content]
+
+
+def test_no_altered_byte_of_any_file_goes_unnoticed(tmp_path, sample):
+    folder = checkpoint.write(tmp_path, 7, sample, keep=3)
+    rng, silent, tried = random.Random(0), [], 0
+    for file in sorted(folder.iterdir()):
+        whole = file.read_bytes()
+        for _ in range(15):
+            for mutated in _mutations(whole, rng):
+                if mutated == whole:
+                    continue
+                tried += 1
+                file.write_bytes(mutated)
+                try:
+                    checkpoint.read(folder)
+                    silent.append(file.name)
+                except CheckpointError as problem:
+                    assert file.name in str(problem) or folder.name in str(problem)
+                    assert "\n" not in str(problem)
+        file.write_bytes(whole)
+    assert tried > 300
+    assert silent == []
+    checkpoint.read(folder)
+
+
+def test_a_missing_file_and_a_foreign_file_are_named(tmp_path, sample):
+    folder = checkpoint.write(tmp_path, 7, sample, keep=3)
+    (folder / "extra.bin").touch()
+    with pytest.raises(CheckpointError, match=r"extra\.bin: not part"):
+        checkpoint.read(folder)
+    (folder / "extra.bin").unlink()
+    for name in ("model.safetensors", "state.json", "manifest.json"):
+        (folder / name).rename(folder / "aside")
+        shutil.move(folder / "aside", tmp_path / "aside")
+        with pytest.raises(CheckpointError, match=name):
+            checkpoint.read(folder)
+        shutil.move(tmp_path / "aside", folder / name)
+
+
+def test_a_manifest_cannot_point_outside_its_folder_or_name_other_kinds_of_files(tmp_path, sample):
+    folder = checkpoint.write(tmp_path, 7, sample, keep=3)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    for name in ("../../etc/passwd", "/etc/passwd", "weights.pkl"):
+        forged = {**manifest, "files": {**manifest["files"], name: "0" * 64}}
+        (folder / "manifest.json").write_bytes(checkpoint.as_json(forged))
+        with pytest.raises(CheckpointError):
+            checkpoint.read(folder)
+
+
+def test_a_checkpoint_of_another_format_is_refused_by_its_number(tmp_path, sample):
+    folder = checkpoint.write(tmp_path, 7, sample, keep=3)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_bytes(checkpoint.as_json({**manifest, "format": 2}))
+    with pytest.raises(CheckpointError, match="format 2"):
+        checkpoint.read(folder)
+
+
+@pytest.mark.parametrize("failing", ["fsync", "mkdir", "rename"])
+def test_a_full_disk_at_any_point_leaves_the_old_checkpoint_usable(tmp_path, sample, monkeypatch, failing):
+    """The k-th call of each kind fails, for every k that a save makes."""
+    root = tmp_path / "checkpoints"
+    checkpoint.write(root, 1, sample, keep=1)
+    failures = 0
+    for k in range(12):
+        calls = 0
+        owner, name = {"fsync": (os, "fsync"), "mkdir": (Path, "mkdir"), "rename": (Path, "rename")}[failing]
+        original = getattr(owner, name)
+
+        def limited(*args, k=k, original=original, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == k + 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return original(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, limited)
+            try:
+                checkpoint.write(root, 2 + k, sample, keep=1)
+            except CheckpointError as problem:
+                failures += 1
+                assert "No space left" in str(problem)
+        checkpoint.read(checkpoint.latest(root))
+        assert not list(root.glob(".writing-*"))
+    assert failures >= 1
+
+
+def test_leftovers_of_a_killed_save_are_cleared_and_never_read(tmp_path, sample):
+    leftover = tmp_path / ".writing-00000003"
+    leftover.mkdir()
+    (leftover / "model.safetensors").write_bytes(b"half")
+    assert checkpoint.folders(tmp_path) == []
+    checkpoint.write(tmp_path, 4, sample, keep=3)
+    assert not leftover.exists()
+
+
+def test_saving_the_same_step_again_mends_a_broken_checkpoint(tmp_path, sample):
+    folder = checkpoint.write(tmp_path, 7, sample, keep=3)
+    (folder / "model.safetensors").write_bytes(b"broken")
+    checkpoint.write(tmp_path, 7, sample, keep=3)
+    checkpoint.read(folder)
