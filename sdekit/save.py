@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .protocols import SDE, BrownianMotion, Increment, Levy, Solver, Span, Step, as_time, expand
+from .random import Draws
 from .solution import DenseOutput
 
 
@@ -51,13 +52,14 @@ class SaveAt:
 
 @dataclass(frozen=True)
 class Bridge:
-    """The means to reach a time inside a step: solver, SDE and path."""
+    """The means to reach a time inside a step: solver, SDE, path, and the source of what else is random."""
 
     solver: Solver
     sde: SDE
     path: BrownianMotion | None
     like: Tensor | None
     levy: Levy
+    draws: Draws | None = None
 
     def reach(self, span: Span, t: Tensor, x: Tensor, step: Step, dw: Increment | None, state: Any) -> Tensor:
         """State at t within the span; t as the span's times are: 0-d or `(B, 1, …, 1)`."""
@@ -75,6 +77,16 @@ class Bridge:
         return self.solver.step(self.sde, inner, x, dw, state).x
 
 
+def select(mask: Tensor, new: Any, old: Any) -> Any:
+    """Sample by sample, `new` where the mask `(B,)` is set, else `old`: tensors, or tuples of them, where both are there."""
+    if new is None or old is None:
+        return new
+    if isinstance(new, tuple):
+        parts = [select(mask, a, b) for a, b in zip(new, old, strict=True)]
+        return type(new)(*parts) if hasattr(new, "_fields") else tuple(parts)
+    return torch.where(expand(mask, new), new, old)
+
+
 class Recorder:
     """Collects what a `SaveAt` asks for while the loop runs."""
 
@@ -82,15 +94,15 @@ class Recorder:
         self._save, self._bridge = save, bridge
         self._sign = 1.0 if bool((t1 >= t0).all()) else -1.0
         self._steps: list[tuple[Tensor, Tensor]] = []
-        self.dense = DenseOutput() if save.dense else None
+        self.dense = DenseOutput(x.ndim) if save.dense else None
         if adaptive and save.every is not None:
             raise ValueError("SaveAt(every=…) counts steps that all samples share; with Adaptive steps use SaveAt(times=[…])")
         self._per_sample = adaptive or t0.ndim > 0 or t1.ndim > 0
+        self._tolerance = 1e-12 * float(torch.maximum(t0.detach().abs().max(), t1.detach().abs().max()))
         self._next = 0
         self._out: Tensor | None = None
         if isinstance(save.times, Tensor):
             self._check_times(save.times.detach(), t0.detach(), t1.detach())
-            self._tolerance = 1e-12 * float(torch.maximum(t0.detach().abs().max(), t1.detach().abs().max()))
             if self._per_sample:
                 self._start_per_sample(save.times, t0, x)
             else:
@@ -187,11 +199,19 @@ class Recorder:
                 self._take_shared(span, x, step, dw, state)
 
     def result(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(times, states) for the solution."""
+        """(times, states) for the solution, given the times `()` or `(B,)` at which samples ended, and the states there."""
+        if self.dense is not None and t.ndim > 0:
+            self.dense.end = (t, self._sign)
         if self._save.times is None and self._save.every is None:
             return t, x
         if self._out is not None:
-            return self._times, self._out
-        if not self._steps:
+            times, values = self._times, self._out
+        elif self._steps:
+            times, values = (torch.stack(parts) for parts in zip(*self._steps, strict=True))
+        else:
             raise ValueError(f"SaveAt(every={self._save.every}) saved nothing: the solve took fewer steps than that")
-        return torch.stack([t for t, _ in self._steps]), torch.stack([x for _, x in self._steps])
+        if t.ndim > 0:
+            # a sample that met its event inside a step has no state after it
+            over = (times.reshape(len(times), -1) - t) * self._sign > self._tolerance
+            values = torch.where(over.reshape(*over.shape, *(1,) * (values.ndim - 2)), float("nan"), values)
+        return times, values

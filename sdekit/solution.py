@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +17,8 @@ class Stats:
 
     model_calls: batched calls of the model: the score where the SDE has one, else the drift.
     drift_calls, diffusion_calls: batched calls of f and of G.
-    evaluations (B,): model calls while the sample was still under way: what it would have cost alone.
+    evaluations (B,): model calls for the steps of the sample: what it would have cost alone. Side steps to times that
+    are saved and to events are counted in the batched calls only.
     accepted, rejected (B,): steps taken and steps tried in vain.
     """
 
@@ -32,7 +34,8 @@ class Stats:
 class Solution:
     """The result of `solve`.
 
-    x: `(T, B, *shape)` at the saved times, or `(B, *shape)` at the end if nothing was asked to be saved.
+    x: `(T, B, *shape)` at the saved times, NaN after a sample's end; or `(B, *shape)` at the end if nothing was asked to be
+    saved.
     t: the saved times `(T,)`, or the final time: 0-d, or `(B,)` where samples ended at different times.
     status `(B,)`: int tensor of `Status`.  mean: the final state before the last step's noise was added, where the
     solver knows it (the denoised sample of a predictor).  stats: the counts of work.
@@ -59,25 +62,35 @@ class Solution:
 
 @dataclass
 class DenseOutput:
-    """Interpolants of all steps; a call evaluates the one that holds t, sample by sample."""
+    """Interpolants of all steps; a call evaluates the one that holds t, sample by sample.
 
-    pieces: list[tuple[Tensor, Tensor, Tensor | None, object]] = field(default_factory=list)
+    rank: number of dimensions of the state.  pieces: (t0, t1, mask `(B,)` of the samples that took the step or None, and
+    `theta -> x`) of every step; times are 0-d or `(B, 1, …, 1)`.  end: where samples ended at times `(B,)` of their own,
+    those, and the sign of travel.
+    """
+
+    rank: int
+    pieces: list[tuple[Tensor, Tensor, Tensor | None, Callable[[Tensor], Tensor]]] = field(default_factory=list)
+    end: tuple[Tensor, float] | None = None
 
     def __call__(self, t: float | Tensor) -> Tensor:
         time = torch.as_tensor(t, dtype=torch.float64)
+        if time.ndim > 0:
+            time = time.reshape(-1, *(1,) * (self.rank - 1))
         result: Tensor | None = None
         found: Tensor | None = None
         for t0, t1, accept, interpolate in self.pieces:
-            theta = (time.reshape(-1, *(1,) * (t0.ndim - 1)) if t0.ndim else time) - t0
-            theta = theta / torch.where(t1 == t0, torch.ones_like(t0), t1 - t0)
+            theta = (time - t0) / torch.where(t1 == t0, torch.ones_like(t0), t1 - t0)
             inside = (theta >= 0) & (theta <= 1)
             if accept is not None:
-                inside = inside & accept.reshape(inside.shape if inside.ndim == accept.ndim else (-1, *(1,) * (t0.ndim - 1)))
+                inside = inside & accept.reshape(-1, *(1,) * (self.rank - 1))
+            if self.end is not None:
+                last, sign = self.end
+                inside = inside & ((time - last.reshape(-1, *(1,) * (self.rank - 1))) * sign <= 0)
             if not bool(inside.any()):
                 continue
-            value = interpolate(theta.clamp(0.0, 1.0))  # type: ignore[operator]
-            mask = inside.expand(value.shape[0], *inside.shape[1:]) if inside.ndim else inside.expand(value.shape[0])
-            mask = mask.reshape(-1, *(1,) * (value.ndim - 1))
+            value = interpolate(theta.clamp(0.0, 1.0))
+            mask = inside.expand(len(value), *(1,) * (self.rank - 1))
             result = value if result is None else torch.where(mask, value, result)
             found = mask if found is None else found | mask
         if result is None or found is None or not bool(found.all()):

@@ -27,13 +27,12 @@ from .protocols import (
     Problem,
     Solver,
     Span,
-    Step,
     StepControl,
     as_time,
     expand,
 )
 from .random import Draws, as_draws
-from .save import Bridge, Recorder, SaveAt
+from .save import Bridge, Recorder, SaveAt, select
 from .solution import Solution, Stats
 from .watch import Watched
 
@@ -99,7 +98,7 @@ class _Run:
     ) -> None:
         self.sde, self.solver, self.path, self.like, self.levy = sde, solver, path, like, solver.levy
         self.t0, self.t1, self.x0, self.progress = t0, t1, x0, progress
-        bridge = Bridge(solver, sde, path, like, solver.levy)
+        bridge = Bridge(solver, sde, path, like, solver.levy, draws)
         self.recorder = None if save is None else Recorder(save, t0, t1, x0, bridge, steps.adaptive)
         self.watch = None if event is None else EventWatch(event, t0, x0, bridge)
         self.pace = steps.begin(
@@ -116,44 +115,43 @@ class _Run:
         )
         self.x, self.mean = x0, None
         self.evaluations = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
+        self.taken = torch.zeros_like(self.evaluations)
 
     def march(self) -> None:
         """The loop."""
         solver, sde, pace, path = self.solver, self.sde, self.pace, self.path
         recorder, watch, like, levy, progress = self.recorder, self.watch, self.like, self.levy, self.progress
         x, adaptive = self.x0, hasattr(pace, "active")
-        start = expand(self.t0, x)
-        state = solver.init(sde, start, x)
-        step: Step | None = None
-        counted = sde.model_calls
-        self.evaluations += counted
+        state = solver.init(sde, expand(self.t0, x), x)
+        common = sde.model_calls
         while (span := pace.next()) is not None:
             dw: Increment | None = None
             if path is not None and like is not None:
                 dw = path.increment(span, like, levy)
-            working = pace.active if adaptive else None
+            working = pace.active if adaptive else None if watch is None else ~watch.stopped
+            before = sde.model_calls
             step = solver.step(sde, span, x, dw, state)
+            if working is None:
+                common += sde.model_calls - before
+            else:
+                self.evaluations += working * (sde.model_calls - before)
             accept = pace.judge(span, x, step)
-            if adaptive:
-                self.evaluations += working * (sde.model_calls - counted)
-                counted = sde.model_calls
             if watch is not None:
                 step, accept = watch.look(span, x, step, dw, state, accept, pace)
+                self.taken += accept
             if recorder is not None:
                 recorder.take(span, x, step, dw, state, accept)
-                counted = sde.model_calls if adaptive else counted
             if accept is None:
                 x, state, self.mean = step.x, step.state, step.mean
             else:
                 x = torch.where(expand(accept, x), step.x, x)
-                state = _select(accept, step.state, state)
+                state = select(accept, step.state, state)
             if progress is not None:
                 progress(self._fraction(span))
             if watch is not None and watch.all_stopped:
                 break
-        if not adaptive:
-            self.evaluations += sde.model_calls - counted
-        self.x = x
+        self.evaluations += common
+        self.x = x if watch is None else watch.finish(x)
 
     def _fraction(self, span: Span) -> float:
         pace: Any = self.pace
@@ -171,7 +169,7 @@ class _Run:
             status, accepted, rejected, t = pace.status, pace.accepted, pace.rejected, pace.t
         else:
             status = torch.zeros(len(self.x), dtype=torch.int64, device=self.x.device)
-            accepted = torch.full_like(status, pace.taken)
+            accepted = torch.full_like(status, pace.taken) if self.watch is None else self.taken
             rejected, t = torch.zeros_like(status), self.t1
         if self.watch is not None:
             status, t = self.watch.outcome(status, t)
@@ -187,15 +185,6 @@ class _Run:
         if on_failure == "raise" and not solution.ok:
             raise SolveFailed(_failure_message(solution, t), solution)
         return solution
-
-
-def _select(accept: Tensor, new: Any, old: Any) -> Any:
-    """The solver's memory after a step that only some samples took."""
-    if new is None or old is None:
-        return new
-    if isinstance(new, tuple):
-        return tuple(_select(accept, a, b) for a, b in zip(new, old, strict=True))
-    return torch.where(expand(accept, new), new, old)
 
 
 def _failure_message(solution: Solution, t: Tensor) -> str:
