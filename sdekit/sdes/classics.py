@@ -74,7 +74,7 @@ class GeometricBrownianMotion(Diagonal):
         normal = deviation.square() / variance + torch.log(torch.as_tensor(2.0 * math.pi * variance))
         return _sum(-0.5 * normal - torch.log(x.abs()))
 
-    def score(self, x0: Tensor) -> Score:
+    def score_from(self, x0: Tensor) -> Score:
         """`(t, x) -> ∇ₓ log p(x(t) = x | x0)`."""
 
         def score(t: Tensor, x: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class CIR(Diagonal):
         """Log-density `(B,)` of x(t) = x > 0 given x0: a Poisson mixture of gamma laws, in float64."""
         return _sum(torch.logsumexp(self._mixture(x, x0, t)[0], dim=0)).to(x.dtype)
 
-    def score(self, x0: Tensor) -> Score:
+    def score_from(self, x0: Tensor) -> Score:
         """`(t, x) -> ∇ₓ log p(x(t) = x | x0)` for x > 0."""
 
         def score(t: Tensor, x: Tensor) -> Tensor:

@@ -43,8 +43,8 @@ def test_the_score_of_a_transition_is_the_gradient_of_its_log_density(sde, shape
     x0 = torch.full(shape, 0.9, dtype=F64)
     for t in (torch.tensor(0.01, dtype=F64), torch.full((4, *(1,) * (len(shape) - 1)), 0.7, dtype=F64)):
         (gradient,) = torch.autograd.grad(sde.log_prob(x, x0, t).sum(), x)
-        torch.testing.assert_close(sde.score(x0)(t, x.detach()), gradient, rtol=1e-9, atol=1e-9)
-    assert sde.score(x0.float())(t, x.detach().float()).dtype == torch.float32
+        torch.testing.assert_close(sde.score_from(x0)(t, x.detach()), gradient, rtol=1e-9, atol=1e-9)
+    assert sde.score_from(x0.float())(t, x.detach().float()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("sde", [GBM, ROOT], ids=["GBM", "CIR"])
