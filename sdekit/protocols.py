@@ -71,7 +71,7 @@ class Levy(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """A diffusion matrix `(B, *shape, m)` (or `(*shape, m)`), for m Brownian motions; `(G dW)_i = Σ_j G_ij dW_j`."""
+    """A diffusion matrix `(B, *shape, m)` or `(1, *shape, m)`, for m Brownian motions; `(G dW)_i = Σ_j G_ij dW_j`."""
 
     matrix: Tensor
 
@@ -95,7 +95,7 @@ Diffusion = Tensor | Dense
 def apply(g: Diffusion, w: Tensor) -> Tensor:
     """`G w`: element-wise product, or the matrix product where G is `Dense`; w is `(B, *shape)`, `(B, 1, …)` or `(B, m)`."""
     if isinstance(g, Dense):
-        middle = (1,) * (g.matrix.ndim - w.ndim) if g.matrix.ndim > w.ndim else ()
+        middle = (1,) * (g.matrix.ndim - w.ndim)
         return (g.matrix * w.reshape(w.shape[0], *middle, w.shape[-1])).sum(-1)
     return g * w
 
@@ -175,8 +175,8 @@ class SDE(Protocol):
     def calculus(self) -> Calculus: ...
     @property
     def direction(self) -> Direction: ...
-    def drift(self, t: Tensor, x: Tensor) -> Tensor: ...
-    def diffusion(self, t: Tensor, x: Tensor) -> Diffusion: ...
+    def drift(self, t: Tensor, x: Tensor, /) -> Tensor: ...
+    def diffusion(self, t: Tensor, x: Tensor, /) -> Diffusion: ...
 
 
 class Affine(Protocol):

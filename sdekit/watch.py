@@ -35,6 +35,11 @@ def check_like(name: str, value: Any, x: Tensor) -> None:
         raise TypeError(f"{name}(t, x) returned {value.dtype} for x of {x.dtype}; keep the dtype of x")
 
 
+def _batched(g: Any, x: Tensor) -> Any:
+    """A matrix `(*shape, m)`, the same for all samples, with its batch dimension written out."""
+    return Dense(g.matrix.unsqueeze(0)) if isinstance(g, Dense) and g.matrix.ndim == x.ndim else g
+
+
 class Watched:
     """Counts calls, checks what comes back, and gives per-sample times the dtype of x before the user sees them."""
 
@@ -72,18 +77,18 @@ class Watched:
 
     def diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
         self.diffusion_calls += 1
-        return self._diffusion(t.to(x.dtype) if t.ndim else t, x)  # type: ignore[misc]
+        return _batched(self._diffusion(t.to(x.dtype) if t.ndim else t, x), x)  # type: ignore[misc]
 
     def probe_diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
         """One diffusion evaluation, with its form checked; not counted as work of the solver."""
         if self._diffusion is None:
             raise TypeError(f"sde: {type(self.inner).__name__} declares {self.noise.name} noise but has no `diffusion`")
-        g = self._diffusion(t.to(x.dtype) if t.ndim else t, x)
+        g = _batched(self._diffusion(t.to(x.dtype) if t.ndim else t, x), x)
         if isinstance(g, Dense):
             if not isinstance(g.matrix, Tensor) or g.matrix.ndim < 2:
                 raise ValueError("diffusion: Dense takes a matrix (B, *shape, m)")
             lead = tuple(g.matrix.shape[:-1])
-            if lead not in (tuple(x.shape), tuple(x.shape[1:]), (1, *x.shape[1:])):
+            if lead not in (tuple(x.shape), (1, *x.shape[1:])):
                 raise ValueError(
                     f"diffusion: Dense matrix of shape {tuple(g.matrix.shape)} does not fit x of shape {tuple(x.shape)}; "
                     f"expected {(*x.shape, 'm')}"

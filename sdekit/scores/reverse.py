@@ -79,7 +79,7 @@ def reverse(sde: SDE, score: Score, churn: float = 1.0) -> ReverseSDE:
         raise ValueError(f"churn must be 0 or more, got {churn!r}")
     if sde.noise is Noise.NONE:
         raise ValueError("an ODE has no law to reverse: solve it from t1 to t0 instead")
-    return ReverseSDE(to_ito(sde) if sde.calculus is Calculus.STRATONOVICH else sde, score, float(churn))
+    return ReverseSDE(to_ito(sde), score, float(churn))
 
 
 def probability_flow(sde: SDE, score: Score) -> ReverseSDE:
