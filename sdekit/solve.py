@@ -146,6 +146,9 @@ class _Run:
             else:
                 x = torch.where(expand(accept, x), step.x, x)
                 state = select(accept, step.state, state)
+            if adaptive and pace.restart is not None and bool(pace.restart.any()):
+                # what a solver remembers of the drift does not hold beyond a jump
+                state = select(pace.restart, solver.init(sde, expand(pace.t, x), x), state)
             if progress is not None:
                 progress(self._fraction(span))
             if watch is not None and watch.all_stopped:

@@ -28,7 +28,9 @@ def scaled_norm(
     error: Tensor, x: Tensor, x_new: Tensor, rtol: float, atol: float, blocks: tuple[int, ...] | None = None
 ) -> Tensor:
     """The norm E `(B,)` of an error; with blocks, the largest of the blocks' norms, so that none hides behind another."""
-    scaled = (error / (atol + rtol * torch.maximum(x.abs(), x_new.abs()))).flatten(1)
+    # no error is no error, on whatever scale: a component that stays 0 needs no atol
+    scale = torch.where(error == 0, 1.0, atol + rtol * torch.maximum(x.abs(), x_new.abs()))
+    scaled = (error / scale).flatten(1)
     groups = (scaled,) if blocks is None else scaled.split(blocks, dim=1)
     norms = [group.square().mean(dim=1).sqrt() for group in groups]
     return norms[0] if len(norms) == 1 else torch.stack(norms).amax(0)
@@ -41,7 +43,7 @@ class Adaptive:
     rtol, atol: relative and absolute tolerance, at least one positive.  first_step: size of the first step (default: from
     the size of drift and diffusion).  min_step, max_step: bounds on |h|; a sample whose error is too large at
     min_step ends with Status.STEP_TOO_SMALL.  max_steps: attempts before a sample ends with Status.MAX_STEPS.
-    jump_times: times that steps must land on, because drift or diffusion jumps there.
+    jump_times: times at which drift or diffusion jumps: a step ends just before each, and the next begins just after it.
     pid: (p, i, d); default (0.4, 0.3, 0) for ODEs and (0.1, 0.3, 0) for SDEs.
     safety: target for E on the next step, as a factor on h.  factors: smallest and largest change of h.
     """
@@ -71,6 +73,8 @@ class Adaptive:
             raise ValueError(f"Adaptive: max_steps must be an integer of 1 or more, got {self.max_steps!r}")
         if not all(math.isfinite(t) for t in self.jump_times):
             raise ValueError(f"Adaptive: jump_times must be finite, got {self.jump_times!r}")
+        if self.pid is not None and len(self.pid) != 3:
+            raise ValueError(f"Adaptive: pid takes three numbers (p, i, d), got {self.pid!r}")
         if not (0 < self.safety < 1 and 0 < self.factors[0] < 1 < self.factors[1]):
             raise ValueError("Adaptive: need 0 < safety < 1 and factors[0] < 1 < factors[1]")
 
@@ -116,7 +120,7 @@ class AdaptivePace:
         else:
             first = 1e-2 * length
         self._h = torch.minimum(self._rounded(torch.clamp(first, max=control.max_step)), length)
-        self._jumps = torch.tensor(sorted(control.jump_times), dtype=torch.float64, device=x.device)
+        self._set_jumps(torch.tensor(sorted(control.jump_times), dtype=torch.float64, device=x.device))
         self._held = (start, self._end)
         self.accepted = torch.zeros(count, dtype=torch.int64, device=x.device)
         self.rejected = torch.zeros_like(self.accepted)
@@ -124,7 +128,7 @@ class AdaptivePace:
     def next(self) -> Span | None:
         if not bool(self.active.any()):
             return None
-        target = self._next_stop()
+        target, self._after = self._next_stop()
         left = (target - self._t).abs()
         # stretch a little rather than leave a sliver behind
         lands = self._h >= left * (1 - 1e-10)
@@ -132,21 +136,32 @@ class AdaptivePace:
         # samples that have finished repeat their last span, and nothing of it is kept
         t0 = torch.where(self.active, self._t, self._held[0])
         t1 = torch.where(self.active, t1, self._held[1])
+        self._lands = lands
         self._held = (t0, t1)
         x = self._problem.x
         start, end = expand(t0, x), expand(t1, x)
         return Span(start, end, (end - start).to(x.dtype), self.accepted, self._problem.draws)
 
-    def _next_stop(self) -> Tensor:
+    def _set_jumps(self, jumps: Tensor) -> None:
+        """Where to end and to begin again around every jump: the neighbours of its time as the functions will see it."""
+        # noise over the gap is lost, which float32 would feel
+        seen = jumps.to(torch.float64 if self._problem.stochastic else self._problem.x.dtype)
+        ahead = torch.full_like(seen, math.inf) * (1.0 if bool((self._sign >= 0).all()) else -1.0)
+        self._jumps = jumps
+        self._around = tuple(torch.nextafter(seen, to).to(torch.float64) for to in (-ahead, ahead))
+        self.restart: Tensor | None = None
+
+    def _next_stop(self) -> tuple[Tensor, Tensor]:
+        """The next time to land on, and the time from which to go on then: a jump's two sides, or the end twice."""
         if len(self._jumps) == 0:
-            return self._end
+            return self._end, self._end
         forward = torch.searchsorted(self._jumps, self._t, right=True)
         backward = torch.searchsorted(self._jumps, self._t, right=False) - 1
         index = torch.where(self._sign > 0, forward, backward)
         exists = (index >= 0) & (index < len(self._jumps))
-        jump = self._jumps[index.clamp(0, len(self._jumps) - 1)]
-        before_end = (self._end - jump) * self._sign > 0
-        return torch.where(exists & before_end, jump, self._end)
+        before, after = (side[index.clamp(0, len(self._jumps) - 1)] for side in self._around)
+        stops = exists & ((self._end - after) * self._sign > 0) & ((before - self._t) * self._sign > 0)
+        return torch.where(stops, before, self._end), torch.where(stops, after, self._end)
 
     @torch.no_grad()
     def judge(self, span: Span, x: Tensor, step: Step) -> Tensor:
@@ -171,7 +186,9 @@ class AdaptivePace:
         self._h = torch.where(self.active, self._rounded(proposal), self._h)
         self._errors = (torch.where(accept, size, last), torch.where(accept, last, before))
 
-        self._t = torch.where(accept, t1, self._t)
+        landed = accept & self._lands
+        self._t = torch.where(landed, self._after, torch.where(accept, t1, self._t))
+        self.restart = landed & (self._t != self._end) if len(self._jumps) else None
         refused = self.active & ~accept
         self.accepted = self.accepted + accept
         self.rejected = self.rejected + refused
