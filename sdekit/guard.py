@@ -13,7 +13,7 @@ from .solvers import ALL
 
 
 def suggestion(noise: Noise, calculus: Calculus) -> str:
-    """The strongest listed solver for this noise and calculus, as one would type it."""
+    """The first listed solver for this noise and calculus, as one would type it."""
     fitting = [
         kind
         for kind in ALL
@@ -21,8 +21,7 @@ def suggestion(noise: Noise, calculus: Calculus) -> str:
     ]
     if not fitting:
         return "no listed solver fits; convert the SDE with to_ito or to_stratonovich"
-    best = max(fitting, key=lambda kind: kind.orders[noise].strong)  # type: ignore[index]
-    return f"Use {best.__name__}()."
+    return f"Use {fitting[0].__name__}()."
 
 
 def check_fit(sde: Any, solver: Solver, t0: Tensor, t1: Tensor, path_given: bool) -> None:
@@ -35,7 +34,7 @@ def check_fit(sde: Any, solver: Solver, t0: Tensor, t1: Tensor, path_given: bool
         raise TypeError(f"solver: expected an instance, got the class; write {solver.__name__}()")
     noise, calculus = sde.noise, sde.calculus
     if noise not in solver.orders:
-        handled = ", ".join(kind.name for kind in solver.orders)
+        handled = ", ".join(kind.value for kind in solver.orders if kind is not Noise.NONE) or "no"
         raise Incompatible(f"{name} handles {handled} noise; this SDE declares {noise.name}. {suggestion(noise, calculus)}")
     # ODEs and additive noise mean the same in both calculi
     reads_alike = noise in (Noise.NONE, Noise.ADDITIVE) or solver.calculus is None

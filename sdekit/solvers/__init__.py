@@ -1,9 +1,62 @@
-"""Methods that take one step. `ALL` lists them for guards, tests, benchmarks and the order table."""
+"""Methods that take one step. `ALL` lists them for guards, tests, benchmarks and the order table.
 
-from ..protocols import Solver
+`ALL` begins with what an error message is to recommend: the first solver in it that fits.
+"""
+
+from typing import Any
+
 from .euler import EulerMaruyama
+from .euler_heun import EulerHeun
+from .milstein import ItoGeneralMilstein, ItoMilstein, StratonovichGeneralMilstein, StratonovichMilstein
 from .runge_kutta import RK4, Bosh3, Dopri5, Dopri8, Euler, Heun, Midpoint, Tsit5
+from .stochastic_rk import SRA1, SRA3, SRI, SRIW1, ShARK
+from .tamed import TamedEuler
 
-ALL: tuple[type[Solver], ...] = (EulerMaruyama, Euler, Heun, Midpoint, RK4, Bosh3, Dopri5, Tsit5, Dopri8)
+ALL: tuple[type[Any], ...] = (
+    # recommended for ODEs, additive, commutative and general noise, in this order
+    Dopri5,
+    SRA1,
+    ItoMilstein,
+    StratonovichMilstein,
+    ItoGeneralMilstein,
+    StratonovichGeneralMilstein,
+    # the others
+    EulerMaruyama,
+    EulerHeun,
+    TamedEuler,
+    SRA3,
+    ShARK,
+    SRI,
+    SRIW1,
+    Euler,
+    Heun,
+    Midpoint,
+    RK4,
+    Bosh3,
+    Tsit5,
+    Dopri8,
+)
 
-__all__ = ["ALL", "RK4", "Bosh3", "Dopri5", "Dopri8", "Euler", "EulerMaruyama", "Heun", "Midpoint", "Tsit5"]
+__all__ = [
+    "ALL",
+    "RK4",
+    "SRA1",
+    "SRA3",
+    "SRI",
+    "SRIW1",
+    "Bosh3",
+    "Dopri5",
+    "Dopri8",
+    "Euler",
+    "EulerHeun",
+    "EulerMaruyama",
+    "Heun",
+    "ItoGeneralMilstein",
+    "ItoMilstein",
+    "Midpoint",
+    "ShARK",
+    "StratonovichGeneralMilstein",
+    "StratonovichMilstein",
+    "TamedEuler",
+    "Tsit5",
+]
