@@ -7,7 +7,9 @@ from typing import Any
 
 from .euler import EulerMaruyama
 from .euler_heun import EulerHeun
+from .implicit import DriftImplicitEuler, SplitStepEuler
 from .milstein import ItoGeneralMilstein, ItoMilstein, StratonovichGeneralMilstein, StratonovichMilstein
+from .rosenbrock import Rodas5P
 from .runge_kutta import RK4, Bosh3, Dopri5, Dopri8, Euler, Heun, Midpoint, Tsit5
 from .stochastic_rk import SRA1, SRA3, SRI, SRIW1, ShARK
 from .tamed import TamedEuler
@@ -35,6 +37,9 @@ ALL: tuple[type[Any], ...] = (
     Bosh3,
     Tsit5,
     Dopri8,
+    Rodas5P,
+    DriftImplicitEuler,
+    SplitStepEuler,
 )
 
 __all__ = [
@@ -47,6 +52,7 @@ __all__ = [
     "Bosh3",
     "Dopri5",
     "Dopri8",
+    "DriftImplicitEuler",
     "Euler",
     "EulerHeun",
     "EulerMaruyama",
@@ -54,7 +60,9 @@ __all__ = [
     "ItoGeneralMilstein",
     "ItoMilstein",
     "Midpoint",
+    "Rodas5P",
     "ShARK",
+    "SplitStepEuler",
     "StratonovichGeneralMilstein",
     "StratonovichMilstein",
     "TamedEuler",
