@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ..random import node_normal
+from .levy import ordered_sum
 from .wavelets import Floats, Ints, Weights, weights
 
-_BLOCK_NUMBERS = 512  # samples × numbers in a block: some 60 levels of them stay in a core's cache
+_BLOCK_NUMBERS = 1024  # samples × numbers in a block: some 60 levels of them stay in a core's cache
 _KEPT_NUMBERS = 1 << 23  # normals kept for the next query by a whole series
 
 
@@ -26,42 +27,68 @@ class _Block:
 
     def __init__(self, keys: Tensor, count: int, size: int, depth: int, root: Tensor | None, keep: bool) -> None:
         self._keys, self._count, self._size, self._depth, self._keep = keys, count, size, depth, keep
-        self._root = self._draw(torch.zeros((1, 1), dtype=torch.int64, device=keys.device)) if root is None else root[None]
-        self._kept: dict[int, Tensor] = {}
+        top = torch.zeros((1, 1), dtype=torch.int64, device=keys.device)
+        self._root = self._draw(top) if root is None else root[None]
+        self._kept: list[tuple[Ints, Tensor]] = []
 
     def sum(self, s: Ints, t: Ints, w: Weights) -> Tensor:
         """`(k, B, size)`."""
         total = self._weigh(w.root, self._root)[0]
+        first, stop = w.first, w.first + len(w.start)
+        z_start = self._known(s, stop) if len(w.start) else None
+        z_end = self._known(t, len(w.end))
+        if z_end is None:
+            # down to `first` the nodes that hold s and t are the same
+            common = None if z_start is None else z_start[:first]
+            z_end = self._draw_path(t, 0, len(w.end), common)
+        if z_start is None:
+            z_start = self._draw_path(s, first, stop, None)
+        else:
+            self._keep_path(s, z_start)
+            z_start = z_start[first:stop]
+        self._keep_path(t, z_end)
         if len(w.end):
-            total += _fold(self._weigh(w.end, self._path(t, 0, len(w.end))), 0)
+            total += ordered_sum(self._weigh(w.end, z_end[: len(w.end)]))
         if len(w.start):
-            total += _fold(self._weigh(w.start, self._path(s, w.first, len(w.start))), w.first)
+            # as many empty places as levels that hold t too, so that the order of the sum is that of any other query
+            x = self._weigh(w.start, z_start)
+            total += ordered_sum(torch.cat((x.new_zeros((first, *x.shape[1:])), x)))
         return total
 
     def _draw(self, nodes: Tensor) -> Tensor:
-        return node_normal(self._keys, nodes, self._count, self._size)
+        return node_normal(self._keys, nodes.to(self._keys.device), self._count, self._size)
 
-    def _path(self, end: Ints, first: int, levels: int) -> Tensor:
-        """Normals `(levels, j, B, size)` of the nodes that hold `end`, from level `first`."""
-        shared = len(end) == 1 and self._keep
-        name = int(end[0])
-        if shared and name in self._kept and len(self._kept[name]) >= first + levels:
-            return self._kept[name][first : first + levels]
-        shift = torch.arange(self._depth - first, self._depth - first - levels, -1)[:, None]
-        nodes = (torch.from_numpy(end) >> shift) + (1 << (self._depth - shift))
-        z = self._draw(nodes.to(self._keys.device))
-        if shared and first == 0:
-            if len(self._kept) >= 2:
-                del self._kept[next(iter(self._kept))]
-            self._kept[name] = z
-        return z
+    def _draw_path(self, end: Ints, first: int, stop: int, common: Tensor | None) -> Tensor:
+        """Normals of the nodes that hold `end`, levels first … stop − 1, of which the first ones may be known."""
+        known = 0 if common is None else min(len(common), stop)
+        shift = torch.arange(self._depth - first - known, self._depth - stop, -1)[:, None]
+        z = self._draw((torch.from_numpy(np.ascontiguousarray(end)) >> shift) + (1 << (self._depth - shift)))
+        return z if common is None else torch.cat((common[:known], z))
+
+    def _keep_path(self, end: Ints, z: Tensor) -> None:
+        """Remember the normals on the way to the last two ends asked."""
+        if self._keep:
+            self._kept = [(end, z), *(pair for pair in self._kept if pair[1] is not z)][:2]
+
+    def _known(self, end: Ints, stop: int) -> Tensor | None:
+        """Normals on the way to `end`, where every sample's end is one of its last two (a step taken, or refused)."""
+        hits = [(e == end, z) for e, z in self._kept if len(e) == len(end) and len(z) >= stop]
+        for hit, z in hits:
+            if hit.all():
+                return z
+        if len(hits) == 2 and (hits[0][0] | hits[1][0]).all():
+            n = min(len(z) for _, z in hits)
+            mask = torch.from_numpy(hits[0][0])[:, None].to(self._keys.device)
+            return torch.where(mask, hits[0][1][:n], hits[1][1][:n])
+        return None
 
     def _weigh(self, w: Floats, z: Tensor) -> Tensor:
         """Σ_j w[l, k, j] z[l, j]: `(l, k, B, size)`."""
-        v = torch.from_numpy(w).to(z.device)[..., None]
+        v, z = torch.from_numpy(w).to(z.device)[..., None], z.to(torch.float64)
         out = v[:, :, 0] * z[:, None, 0]
         for j in range(1, self._count):
-            out.addcmul_(v[:, :, j], z[:, None, j])
+            # in two steps: a fused one rounds otherwise where the array is too short to be vectorised
+            out += v[:, :, j] * z[:, None, j]
         return out
 
 
@@ -83,29 +110,13 @@ class Series:
 
     def normals(self, s: int | Tensor, t: int | Tensor) -> Tensor:
         """The normals `(count, B, size)` of [s, t], in ticks: ints, or int64 `(B,)`, with 0 ≤ s < t ≤ 2^depth."""
-        a, b = (np.array([x]) if isinstance(x, int) else x.cpu().reshape(-1).numpy() for x in (s, t))
-        shared = len(a) == len(b) == 1
-        if shared:
+        a, b = np.broadcast_arrays(*(np.array([x]) if isinstance(x, int) else x.cpu().numpy() for x in (s, t)))
+        if len(self._blocks) == 1 or len(a) == 1:
             w = weights(a, b, self.depth, self.count)
+            parts = [block.sum(a, b, w) for block in self._blocks]
         else:
-            a, b = (np.ascontiguousarray(x) for x in np.broadcast_arrays(a, b))
-        parts: list[Tensor] = []
-        for cut, block in zip(self._cuts, self._blocks, strict=True):
-            if not shared:
-                w = weights(a[cut], b[cut], self.depth, self.count)
-            parts.append(block.sum(a, b, w) if shared else block.sum(a[cut], b[cut], w))
+            ends = [(a[cut], b[cut]) for cut in self._cuts]
+            parts = [
+                block.sum(*q, weights(*q, self.depth, self.count)) for block, q in zip(self._blocks, ends, strict=True)
+            ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-
-def _fold(x: Tensor, first: int) -> Tensor:
-    """Sum over levels `first` and below, by halving 64 places: an order that depends on the levels alone."""
-    if first:
-        x = torch.cat((x.new_zeros((first, *x.shape[1:])), x))
-    size = 64
-    while size > 1:
-        size //= 2
-        if len(x) > size:
-            head, tail = x[:size], x[size:]
-            head[: len(tail)] += tail
-            x = head
-    return x[0]

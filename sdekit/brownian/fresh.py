@@ -50,7 +50,7 @@ class FreshIncrements:
         keys = step_keys(self._keys(like), span.index)
         if levy is Levy.AREA:
             return self._area_part(span, keys, theta, like)
-        return _cast(_first_part(keys, whole, span.h, theta, law.terms(levy)), like)
+        return law.selected(_first_part(keys, whole, span.h, theta, law.terms(levy)), levy, like.dtype)
 
     def _normal(self, step: int | Tensor, like: Tensor, part: int) -> Tensor:
         return self.draws.normal(Purpose.PATH, step, tuple(like.shape), like.dtype, like.device, part)
@@ -109,7 +109,3 @@ def _first_part(keys: Tensor, whole: Increment, h: float | Tensor, theta: Tensor
     z = series.normals(0, max(1, int(end)) if end.ndim == 0 else end.clamp(min=1)).reshape(count, *w.shape)
     length = expand(end.to(torch.float64) * 2.0**-_DEPTH, w) * abs(h)
     return law.from_normals(list(z), length)
-
-
-def _cast(i: Increment, like: Tensor) -> Increment:
-    return Increment(*(None if x is None else x.to(like.dtype) for x in (i.W, i.H, i.K, i.A)))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Incompatible
-from ..protocols import Increment, Levy, match
+from ..protocols import Increment, Levy, expand, match
 
 VARIANCES = (1.0, 12.0, 720.0)
 """h / variance of W, H and K."""
@@ -59,6 +59,20 @@ def reversed_increment(i: Increment) -> Increment:
     return Increment(-i.W, i.H, None if i.K is None else -i.K, None if i.A is None else -i.A)
 
 
+def ordered_sum(x: Tensor) -> Tensor:
+    """Sum over the first dimension by halving: the order depends on the places alone, so no sample feels the others."""
+    size = 1 << max(0, len(x) - 1).bit_length()
+    if size == 1:
+        return x.sum(0)
+    size //= 2
+    head, tail = x[:size].clone(), x[size:]
+    head[: len(tail)] += tail
+    while size > 1:
+        size //= 2
+        head = head[:size].add_(head[size:])
+    return head[0]
+
+
 def _centres(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Total length of consecutive intervals, and their centres measured from the centre of the whole."""
     total = lengths.sum(0)
@@ -66,7 +80,7 @@ def _centres(lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def join(lengths: Tensor, pieces: Increment, area: bool = False) -> Increment:
-    """One increment from consecutive ones, by Chen's relation; exact for W, H and K, and for A where the pieces have it.
+    """One increment from consecutive ones by Chen's relation, exact for W, H and K, and for A where the pieces have it.
 
     lengths: (n,), or (n, B, 1, …, 1) where samples differ; zeros are allowed.  pieces: tensors `(n, B, …)`.
     area: build A `(B, m, m)` from pieces `(n, B, m)` that have no A, each giving its conditional mean
@@ -80,45 +94,76 @@ def join(lengths: Tensor, pieces: Increment, area: bool = False) -> Increment:
     total, centres = _centres(lengths.to(torch.float64))
     safe = torch.where(total > 0, total, 1.0).to(w.dtype)
     size, at = (lengths / torch.where(total > 0, total, 1.0)).to(w.dtype), (centres / safe).to(w.dtype)
-    W, H, K = w.sum(0), None, None
+    W, H, K = ordered_sum(w), None, None
     if pieces.H is not None:
-        H = (size * pieces.H - at * w).sum(0)
+        H = ordered_sum(size * pieces.H - at * w)
         if pieces.K is not None:
-            K = (size**2 * pieces.K - at * size * pieces.H + (0.5 * at**2 + (size**2 - 1.0) / 24.0) * w).sum(0)
+            K = ordered_sum(size**2 * pieces.K - at * size * pieces.H + (0.5 * at**2 + (size**2 - 1.0) / 24.0) * w)
     return Increment(W, H, K, _area(pieces) if area or pieces.A is not None else None)
+
+
+def selected(i: Increment, levy: Levy, dtype: torch.dtype) -> Increment:
+    """What a level asks for, in the given dtype."""
+    asked = (i.H, None, i.A) if levy is Levy.AREA else (i.H, i.K)[: terms(levy) - 1]
+    return Increment(i.W.to(dtype), *(None if x is None else x.to(dtype) for x in asked))
+
+
+def where(mask: Tensor, a: Increment, b: Increment) -> Increment:
+    """Sample by sample, a where the mask `(B,)` is set, else b."""
+    pairs = ((getattr(a, name), getattr(b, name)) for name in ("H", "K", "A"))
+    more = (None if x is None else torch.where(expand(mask, x), x, y) for x, y in pairs)
+    return Increment(torch.where(expand(mask, a.W), a.W, b.W), *more)
+
+
+def check_level(held: Levy, asked: Levy, maker: str) -> None:
+    """Raise where a path that carries `held` cannot give what is `asked`."""
+    if terms(asked) > terms(held):
+        raise Incompatible(
+            f"this Brownian path carries levy=Levy.{held.name} and Levy.{asked.name} is needed: "
+            f"make it with {maker}(…, levy=Levy.{asked.name})"
+        )
+
+
+def check_shape(shape: tuple[int, ...], like: Tensor) -> None:
+    """Raise where the noise has another shape than the path."""
+    if tuple(like.shape) != tuple(shape):
+        raise Incompatible(
+            f"this Brownian path has noise of shape {tuple(shape)} and the SDE needs {tuple(like.shape)}: "
+            f"make it with shape={tuple(like.shape)}"
+        )
 
 
 def check_area_noise(like: Tensor) -> None:
     """Raise unless noise `like` is `(B, m)`, which alone has an area."""
     if like.ndim != 2:
         raise Incompatible(
-            f"the area A is defined for m Brownian motions, noise of shape (B, m); this noise has shape {tuple(like.shape)}. "
-            "Give the SDE a Dense diffusion, or choose a solver whose `levy` is not AREA"
+            f"the area A is defined for m Brownian motions, noise of shape (B, m), and this has {tuple(like.shape)}: "
+            "give the SDE a Dense diffusion, or choose a solver that needs no area"
         )
 
 
 def _area(pieces: Increment) -> Tensor:
     """Chen's relation for A: Σ Aᵢ + ½ Σ_{i<j} (Wᵢ ⊗ Wⱼ − Wⱼ ⊗ Wᵢ)."""
     w = pieces.W
-    check_area_noise(w[0])
+    check_area_noise(w.new_empty(w.shape[1:]))
     left = 0.5 * (w.cumsum(0) - w)
     if pieces.A is None:
         if pieces.H is None:
             raise ValueError("the area needs the H of every piece: ask for the pieces with levy=Levy.H")
         left = left + pieces.H
-    half = torch.einsum("nbj,nbk->bjk", left, w)
-    area = half - half.transpose(1, 2)
-    return area if pieces.A is None else area + pieces.A.sum(0)
+    j, k = torch.triu_indices(w.shape[-1], w.shape[-1], 1, device=w.device)
+    pairs = ordered_sum(left[..., j] * w[..., k] - left[..., k] * w[..., j])
+    area = w.new_zeros((*w.shape[1:], w.shape[-1]))
+    area[:, j, k], area[:, k, j] = pairs, -pairs
+    return area if pieces.A is None else area + ordered_sum(pieces.A)
 
 
 def chen(h1: float | Tensor, i1: Increment, h2: float | Tensor, i2: Increment) -> Increment:
     """The increment over an interval from those over its first part (length |h1|) and its second (|h2|)."""
     first, second = (torch.as_tensor(h, dtype=torch.float64, device=i1.W.device) for h in (h1, h2))
-    names = ("W", "H", "K", "A")
-    pairs = [(getattr(i1, name), getattr(i2, name)) for name in names]
-    stacked = [None if a is None or b is None else torch.stack((a, b)) for a, b in pairs]
-    assert stacked[0] is not None
-    return join(torch.stack(torch.broadcast_tensors(first, second)), Increment(*stacked))
+    pairs = ((getattr(i1, name), getattr(i2, name)) for name in ("H", "K", "A"))
+    more = (None if a is None or b is None else torch.stack((a, b)) for a, b in pairs)
+    return join(torch.stack(torch.broadcast_tensors(first, second)), Increment(torch.stack((i1.W, i2.W)), *more))
 
 
 def _rows(theta: Tensor, count: int) -> Tensor:
@@ -137,12 +182,13 @@ def _rows(theta: Tensor, count: int) -> Tensor:
 
 
 def split_matrix(theta: Tensor, count: int) -> Tensor:
-    """Orthogonal `(2n, 2n, *theta.shape)`, n = count, taking (normals of the whole, n fresh ones) to those of both parts.
+    """Orthogonal `(2n, 2n, *theta.shape)`, n = count: (normals of the whole, n fresh ones) to those of both parts.
 
     Its first n columns are the rows that join the parts; Householder reflections complete them.
     """
     rows, n = _rows(theta, count), 2 * count
-    matrix = torch.eye(n, dtype=theta.dtype, device=theta.device).reshape(n, n, *(1,) * theta.ndim).expand(n, n, *theta.shape)
+    matrix = torch.eye(n, dtype=theta.dtype, device=theta.device).reshape(n, n, *(1,) * theta.ndim)
+    matrix = matrix.expand(n, n, *theta.shape)
     for j in range(count):
         x = (matrix * rows[j][:, None]).sum(0)
         sign = torch.where(x[j] < 0, -1.0, 1.0)
@@ -172,7 +218,7 @@ def split(
 
 
 def midpoint(count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """How fresh normals ξ enter the halves of an interval: constants (d, e) with z_half[j] ∋ ± d_j ξ_j − e_{j−1} ξ_{j−1}.
+    """How fresh normals ξ enter the halves of an interval: (d, e) with z_half[j] = … ± d_j ξ_j − e_{j−1} ξ_{j−1}.
 
     The upper sign is the first half's. The dependence on the whole follows from orthogonality and is never needed.
     """

@@ -14,11 +14,14 @@ import math
 import torch
 from torch import Tensor
 
-from ..protocols import Increment, Levy, Span, as_time, expand
+from ..protocols import Increment, Levy, Span, as_time
 from ..random import Purpose, Shape, fold, mixed_keys
 from . import levy as law
 from .area import piece_lengths
 from .dyadic import Series
+
+Ticks = int | Tensor
+"""Ticks of a clock: an int, or int64 `(B,)` on the CPU where each sample has its own."""
 
 
 class Clock:
@@ -39,19 +42,24 @@ class Clock:
         self.depth = max(1, (self.ticks - 1).bit_length())
         self._slack = max(1, math.ceil(size * self.rate * 2.0**-50))
 
-    def read(self, t: Tensor) -> Tensor:
+    def read(self, t: Tensor) -> int | Tensor:
         """Ticks of times, each rounded to the nearest; raises where a time lies outside by more than rounding."""
-        ticks = (t * self.rate).round().to(torch.int64) - self.origin
-        low, high = (int(ticks), int(ticks)) if ticks.ndim == 0 else (int(x) for x in ticks.aminmax())
-        if low < -self._slack or high > self.ticks + self._slack:
+        if t.numel() == 1:
+            time = float(t)
+            inside = self.t0 <= time <= self.t1
+            return round(time * self.rate) - self.origin if inside else int(self._near(t))
+        ticks = (t.detach().reshape(-1).cpu() * self.rate).round().to(torch.int64) - self.origin
+        return ticks if bool(((ticks >= 0) & (ticks <= self.ticks)).all()) else self._near(t).reshape(-1)
+
+    def _near(self, t: Tensor) -> Tensor:
+        """The ticks of times that rounding put outside, moved to the ends."""
+        ticks = t.detach().cpu() * self.rate - self.origin
+        if not bool(((ticks >= -self._slack) & (ticks <= self.ticks + self._slack)).all()):
             raise ValueError(
                 f"this Brownian path is defined on [{self.t0}, {self.t1}], and was asked at {t.tolist()}: "
                 "make it with t0 and t1 that hold every time asked"
             )
-        return ticks if low >= 0 and high <= self.ticks else ticks.clamp(0, self.ticks)
-
-    def lengths(self, ticks: Tensor) -> Tensor:
-        return ticks.to(torch.float64) / self.rate
+        return ticks.round().to(torch.int64).clamp(0, self.ticks)
 
 
 class BrownianTree:
@@ -93,11 +101,13 @@ class BrownianTree:
         self._series = Series(keys, count, math.prod(self.shape[1:]), self._clock.depth)
 
     def __repr__(self) -> str:
-        return f"BrownianTree({self._clock.t0}, {self._clock.t1}, {self.shape}, seed={self.seed}, levy={self.levy.name})"
+        ends = f"{self._clock.t0}, {self._clock.t1}"
+        return f"BrownianTree({ends}, {self.shape}, seed={self.seed}, levy={self.levy.name})"
 
     def __call__(self, ta: float | Tensor, tb: float | Tensor) -> Increment:
         """The increment from ta to tb, floats, 0-d or `(B,)`; where tb < ta it is the path traversed backwards."""
-        return self._between(as_time(ta), as_time(tb), self.levy, self.dtype)
+        levy = Levy.H if self.levy is Levy.AREA and len(self.shape) != 2 else self.levy
+        return self._between(as_time(ta), as_time(tb), levy, self.dtype)
 
     def value(self, t: float | Tensor) -> Tensor:
         """W at t, with W = 0 at the earlier end of the domain."""
@@ -105,8 +115,7 @@ class BrownianTree:
 
     def increment(self, span: Span, like: Tensor, levy: Levy) -> Increment:
         """The increment over the span, shaped like the noise `like`, along the direction of travel."""
-        if tuple(like.shape) != self.shape:
-            raise ValueError(f"this Brownian path has noise of shape {self.shape}, and the SDE needs {tuple(like.shape)}")
+        law.check_shape(self.shape, like)
         return self._between(span.t0, span.t1, levy, like.dtype)
 
     def part(self, span: Span, inner: Span, whole: Increment, like: Tensor, levy: Levy) -> Increment:
@@ -114,47 +123,45 @@ class BrownianTree:
         return self.increment(Span(span.t0, inner.t1, inner.h, span.index), like, levy)
 
     def _between(self, ta: Tensor, tb: Tensor, levy: Levy, dtype: torch.dtype) -> Increment:
-        if law.terms(levy) > law.terms(self.levy):
-            raise ValueError(
-                f"this Brownian path carries levy=Levy.{self.levy.name} and the solver needs Levy.{levy.name}: "
-                f"make it with BrownianTree(…, levy=Levy.{levy.name})"
-            )
-        a, b = (self._clock.read(t.detach().reshape(() if t.numel() == 1 else -1)) for t in (ta, tb))
-        if a.ndim != b.ndim:
-            a, b = torch.broadcast_tensors(a, b)
-        backwards = b < a
-        s, t = torch.minimum(a, b), torch.maximum(a, b)
-        i = self._area(s, t) if levy is Levy.AREA else self._forward(s, t, law.terms(levy))
-        if a.ndim > 0:
-            i = _where(backwards, law.reversed_increment(i), i)
-        elif bool(backwards):
-            i = law.reversed_increment(i)
-        return Increment(*(None if x is None else x.to(dtype) for x in (i.W, i.H, i.K, i.A)))
+        law.check_level(self.levy, levy, "BrownianTree")
+        a, b = self._clock.read(ta), self._clock.read(tb)
+        give = self._area if levy is Levy.AREA else self._forward
+        if isinstance(a, int) and isinstance(b, int):
+            i = give(min(a, b), max(a, b), levy)
+            return law.selected(law.reversed_increment(i) if b < a else i, levy, dtype)
+        a, b = torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b))
+        i = give(torch.minimum(a, b), torch.maximum(a, b), levy)
+        return law.selected(law.where((b < a).to(self.device), law.reversed_increment(i), i), levy, dtype)
 
-    def _forward(self, s: Tensor, t: Tensor, count: int) -> Increment:
-        """The first `count` of (W, H, K) over [s, t], in ticks; float64."""
-        length = self._clock.lengths(t - s)
+    def _forward(self, s: Ticks, t: Ticks, levy: Levy) -> Increment:
+        """W, H and K over [s, t], as far as the level asks; float64."""
         # an empty interval has no normals of its own; any will do, as they are multiplied by zero
-        empty = t == s
-        z = self._series.normals(torch.where(empty, 0, s), torch.where(empty, 1, t)).reshape(-1, *self.shape)
-        return law.from_normals(list(z[:count]), expand(length, z[0]).to(z.device))
+        if isinstance(s, int) and isinstance(t, int):
+            z = self._series.normals(*((s, t) if s < t else (0, 1)))
+            # a tensor, whose square root is rounded like that of the samples' own lengths
+            h = torch.tensor((t - s) / self._clock.rate, dtype=torch.float64, device=self.device)
+        else:
+            a, b = torch.broadcast_tensors(torch.as_tensor(s), torch.as_tensor(t))
+            z = self._series.normals(torch.where(a < b, a, 0), torch.where(a < b, b, 1))
+            h = ((b - a).to(torch.float64) / self._clock.rate).to(self.device)
+            h = h.reshape(-1, *(1,) * (len(self.shape) - 1))
+        return law.from_normals([z[k].reshape(self.shape) for k in range(law.terms(levy))], h)
 
-    def _area(self, s: Tensor, t: Tensor) -> Increment:
-        """W, H and A over [s, t], joined from pieces."""
+    def _area(self, s: Ticks, t: Ticks, levy: Levy) -> Increment:
+        """W, H and A over [s, t], the area joined from pieces."""
         law.check_area_noise(torch.empty(self.shape, device="meta"))
-        length = self._clock.lengths(t - s)
-        shares = piece_lengths(length, self.area_rate, length)
-        n = shares.shape[0]
-        shares = shares.reshape(n, *t.shape).cumsum(0)
-        ends = s + ((t - s) * (shares / shares[-1]).nan_to_num(1.0)).round().to(torch.int64)
-        starts = torch.cat((s[None], ends[:-1]))
-        pieces = [self._forward(starts[j], ends[j], 2) for j in range(n)]
+        width = torch.as_tensor(t - s)
+        shares = piece_lengths(width / self._clock.rate, self.area_rate, width).reshape(-1, *width.shape).cumsum(0)
+        ends = s + (width * (shares / shares[-1]).nan_to_num(1.0)).round().to(torch.int64)
+        starts = torch.cat((torch.as_tensor(s)[None], ends[:-1]))
+        lengths = ((ends - starts).to(torch.float64) / self._clock.rate).to(self.device)
+        pieces = [self._forward(*q, levy) for q in zip(_each(starts), _each(ends), strict=True)]
         stacked = Increment(torch.stack([p.W for p in pieces]), torch.stack([p.H for p in pieces if p.H is not None]))
-        lengths = self._clock.lengths(ends - starts)
-        return law.join(lengths.reshape(n, *(1,) * 0, *t.shape, *(1,) * (t.ndim)), stacked, area=True)
+        joined = law.join(lengths.reshape(*lengths.shape, *(1,) * width.ndim), stacked, area=True)
+        whole = self._forward(s, t, levy)
+        return Increment(whole.W, whole.H, A=joined.A)
 
 
-def _where(mask: Tensor, a: Increment, b: Increment) -> Increment:
-    """Sample by sample, a where the mask `(B,)` is set, else b."""
-    pairs = ((getattr(a, name), getattr(b, name)) for name in "WHKA")
-    return Increment(*(None if x is None or y is None else torch.where(expand(mask, x), x, y) for x, y in pairs))
+def _each(ticks: Tensor) -> list[Ticks]:
+    """The rows of `(n,)` or `(n, B)` ticks, as ints where shared."""
+    return ticks.tolist() if ticks.ndim == 1 else list(ticks)

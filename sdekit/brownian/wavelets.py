@@ -33,7 +33,7 @@ Ints = NDArray[np.int64]
 
 
 class Rows(NamedTuple):
-    """For every row and sample, `(R, 1 or B)`: the piece P, the half-node C that holds it, C's side ±1, the sign of P."""
+    """For every row and sample, `(R, 1 or B)`: the piece P, the half-node C that holds it, C's side ±1, P's sign."""
 
     p0: Ints
     p1: Ints
@@ -64,9 +64,10 @@ def stop_level(end: Ints, depth: int) -> int:
 def weights(s: Ints, t: Ints, depth: int, count: int) -> Weights:
     """Weights for intervals of ticks `(1,)` or `(B,)`, 0 ≤ s < t ≤ 2^depth, and the first `count` of (w, η, κ)."""
     levels = stop_level(t, depth)
-    first = depth + 1 - int(np.bitwise_or.reduce(s ^ t)).bit_length()
+    first = depth + 1 - int(np.bitwise_or.reduce(s ^ t, axis=None)).bit_length()
     below = max(0, stop_level(s, depth) - first)
-    whole = Rows(*(x[None] for x in (s, t, np.zeros_like(s), np.full_like(s, 1 << depth), np.ones_like(s), np.ones_like(s))))
+    one = np.ones_like(s)
+    whole = Rows(*(x[None] for x in (s, t, 0 * s, one << depth, one, one)))
     end, middle, parted = _to_end(s, t, levels, depth)
     parts = [whole, middle, end]
     if below:
@@ -87,7 +88,7 @@ def _halves(end: Ints, first: int, stop: int, depth: int) -> tuple[Ints, Ints, I
 
 
 def _to_end(s: Ints, t: Ints, levels: int, depth: int) -> tuple[Rows, Rows, NDArray[np.bool_]]:
-    """Rows of the nodes that hold t; the one row of Q's piece before the middle where s and t part; which node that is."""
+    """Rows of the nodes that hold t; one row for Q's piece before the middle where s and t part; which node that is."""
     shift, c0, c1, side = _halves(t, 0, levels, depth)
     start = s >> shift
     within = start == t >> shift
@@ -114,7 +115,7 @@ def _from_start(s: Ints, t: Ints, first: int, stop: int, depth: int) -> Rows:
 
 
 def _restricted(rows: Rows, x0: Ints, x1: Ints, count: int) -> tuple[Floats, list[list[Floats | float]]]:
-    """|X|, and X's Legendre functions on P by P's own: row m, column k − m is function m's part in k, times √(|X|/|P|)."""
+    """|X|, and X's functions on P by P's own: row m, column k − m has the part of P's m in X's k, times √(|X|/|P|)."""
     size = (x1 - x0).astype(np.float64)
     ratio = (rows.p1 - rows.p0) / size
     table: list[list[Floats | float]] = [[1.0]]
