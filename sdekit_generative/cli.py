@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 
 from .errors import UserError
 
@@ -30,6 +30,7 @@ app = App(
 data_app = App(name="data", help="Look at images before training on them.")
 app.command(data_app)
 
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 Changes = Annotated[list[str] | None, Parameter(name="--set", negative="")]
 
 
@@ -56,8 +57,6 @@ def _use_threads(given: int | None, recorded: int | None = None) -> None:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     default = min(2, available, int(os.environ.get("OMP_NUM_THREADS", available)))
     threads = given or recorded or default
-    if threads < 1:
-        raise UserError(f"--threads: expected 1 or more, got {threads}")
     if recorded is not None and threads != recorded:
         print(  # noqa: T201
             f"note: begun with {recorded} threads, going on with {threads}: the results will agree to rounding only",
@@ -131,7 +130,7 @@ def train(
     batch: int | None = None,
     seed: int | None = None,
     set: Changes = None,
-    threads: int | None = None,
+    threads: Count | None = None,
     device: str = "auto",
 ) -> int:
     """Train a network: `train digits --out runs/digits`, or go on with a run: `train --resume runs/digits`.
@@ -185,7 +184,7 @@ def demo(
     resume: Annotated[bool, Parameter(negative="")] = False,
     steps: int | None = None,
     seed: int | None = None,
-    threads: int | None = None,
+    threads: Count | None = None,
 ) -> int:
     """Everything in one go on the bundled digits: train, sample in two ways, measure, draw.
 
@@ -240,15 +239,15 @@ def _sampler(name: str, steps: int | None, tolerance: float | None) -> Sampler:
 def sample(
     run: Path,
     *,
-    n: int = 64,
+    n: Count = 64,
     sampler: Literal["pc", "ode"] = "pc",
     steps: int | None = None,
     tolerance: float | None = None,
     seed: int = 0,
     first: int = 0,
     out: Path | None = None,
-    batch: int = 256,
-    threads: int | None = None,
+    batch: Count = 256,
+    threads: Count | None = None,
     device: str = "auto",
 ) -> int:
     """Draw images from a run: a grid as PNG, and the images themselves as NPZ beside it.
@@ -310,10 +309,10 @@ def likelihood(
     *,
     data: Path | None = None,
     tolerance: float = 1e-4,
-    probes: int = 1,
+    probes: Count = 1,
     seed: int = 0,
-    batch: int = 100,
-    threads: int | None = None,
+    batch: Count = 100,
+    threads: Count | None = None,
     device: str = "auto",
 ) -> int:
     """Bits per dimension of images under a run's model, by the probability-flow ODE; prints one line of JSON.
@@ -348,8 +347,8 @@ def likelihood(
     from .run import Run, load
     from .train import load_images
 
-    if probes < 1 or batch < 1 or not tolerance > 0:
-        raise UserError("--probes and --batch: expected 1 or more; --tolerance: above 0")
+    if not tolerance > 0:
+        raise UserError(f"--tolerance: expected a number above 0, got {tolerance}")
     _use_threads(threads)
     model = load(run, _device(device))
     images = (

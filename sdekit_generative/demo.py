@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from sdekit.random import KeyedDraws
+from sdekit.steps import Adaptive
 
 from .data import Dataset, dequantise
 from .likelihood import bits_per_dim
@@ -26,12 +27,14 @@ from .metrics import digit_features, frechet_distance
 from .model import ScoreModel
 from .pictures import grid, loss_curve, trajectories
 from .run import Run, load
-from .sampling import ODE, PC, draw, forward_trajectory, trajectory
+from .sampling import ODE, PC, Sampler, draw, forward_trajectory, trajectory
 from .train import load_images
 from .training.checkpoint import as_json, replace_file
 
 IMAGES = 100
-_SAMPLERS = {"pc": PC(steps=250), "ode": ODE()}
+SAMPLERS: dict[str, Sampler] = {"pc": PC(steps=250), "ode": ODE()}
+FILM = PC(steps=250, corrections=0)
+TOLERANCE = 1e-3  # of the likelihood's ODE
 _SEED = 0
 _SHOWN, _FRAMES = 4, 12
 
@@ -71,7 +74,7 @@ def finish(run: Run, bar: Bar, training_seconds: float) -> dict[str, Any]:
     training, held_out = load_images(run.recipe())
     reference = digit_features(training.images)
     frechet, evaluations = {}, {}
-    for name, sampler in _SAMPLERS.items():
+    for name, sampler in SAMPLERS.items():
         with watch(f"sample_{name}"), bar(f"sampling ({name.upper()})") as progress:
             samples = draw(model, IMAGES, sampler, seed=_SEED, progress=progress)
         grid(samples.images).save(run.folder / f"samples_{name}.png")
@@ -79,7 +82,9 @@ def finish(run: Run, bar: Bar, training_seconds: float) -> dict[str, Any]:
         evaluations[f"sample_{name}"] = samples.network_evaluations
     frechet["floor"] = round(frechet_floor(training, held_out, IMAGES), 3)
     with watch("likelihood"), bar("likelihood") as progress:
-        bits = bits_per_dim(model, held_out.images, seed=_SEED, batch=100, progress=progress)
+        bits = bits_per_dim(
+            model, held_out.images, steps=Adaptive(TOLERANCE, TOLERANCE), seed=_SEED, batch=100, progress=progress
+        )
     evaluations["likelihood"] = bits.network_evaluations
     with watch("pictures"):
         _show_trajectories(model, held_out.images[:_SHOWN], run.folder / "trajectory.png")
@@ -96,6 +101,6 @@ def finish(run: Run, bar: Bar, training_seconds: float) -> dict[str, Any]:
 
 
 def _show_trajectories(model: ScoreModel, images: Tensor, file: Path) -> None:
-    states, levels = trajectory(model, len(images), _FRAMES, PC(steps=250, corrections=0), seed=_SEED)
+    states, levels = trajectory(model, len(images), _FRAMES, FILM, seed=_SEED)
     x0 = model.data_range.enter(dequantise(images, model.levels, KeyedDraws(_SEED)))
     trajectories(forward_trajectory(model, x0, levels, seed=_SEED), states).save(file)

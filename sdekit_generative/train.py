@@ -49,9 +49,10 @@ class Job:
                 except TrainingDiverged as problem:
                     raise TrainingDiverged(f"{problem}; the last good checkpoint is {last}") from None
                 log.row(step=trainer.steps_done, loss=loss, learning_rate=rate)
-                if trainer.finished or stop or trainer.steps_done % training.save_every == 0:
-                    last = self.save()
                 report(trainer.steps_done, loss)
+                if trainer.steps_done % training.save_every == 0:
+                    last = self.save()
+            self.save()
 
 
 def load_images(recipe: Recipe) -> tuple[Dataset, Dataset]:

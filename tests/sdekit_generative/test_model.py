@@ -16,6 +16,13 @@ def _gaussian_score(process, t, x, data_std):
     return -x.double() / variance
 
 
+def test_an_untrained_network_is_silent(tiny, gaussian):
+    x = torch.randn(5, 1, 8, 8)
+    untrained = tiny.build((1, 8, 8), 17)
+    untrained.network.eval()
+    assert torch.equal(untrained(0.3, x).detach(), gaussian(0.3, x))
+
+
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 @pytest.mark.parametrize("fraction", [0.0, 1e-4, 0.3, 1.0])
 def test_a_silent_velocity_network_is_the_exact_score_of_gaussian_data(gaussian, process, fraction):

@@ -7,7 +7,7 @@ from sdekit_generative.metrics import frechet_distance
 
 
 def _with_moments(mean: torch.Tensor, covariance: torch.Tensor, n: int, seed: int) -> torch.Tensor:
-    """n features whose sample mean and covariance are exactly these."""
+    """Features n whose sample mean and covariance are exactly these."""
     z = torch.randn(n, len(mean), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     z = z - z.mean(0)
     z = z @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(z.T))).T

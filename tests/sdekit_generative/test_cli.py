@@ -1,0 +1,210 @@
+"""Every command, and every way to get one wrong: one clear line, status 2, nothing lost."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdekit_generative.cli import main
+from sdekit_generative.training import checkpoint
+
+TINY = ["--set=network.channels=8", "--set=network.multipliers=1,2", "--set=network.attention=1", "--batch=8"]
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path) -> Path:
+    return shutil.copytree(tiny_run, tmp_path / "a run")
+
+
+def _refused(capsys, *arguments: object) -> str:
+    """The one line that a refused command says."""
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert err.startswith("sdekit-generative: error: ")
+    assert "Traceback" not in err
+    return err
+
+
+def test_help_comes_without_torch():
+    code = "import sys; from sdekit_generative.cli import main; main(['--help']); print('torch' in sys.modules)"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")
+    assert "demo" in done.stdout
+    assert time.perf_counter() - start < 20  # half a second on an idle machine; this only catches the absurd
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], 'Did you mean "train"'),
+        (["train"], "say what to train: one of digits, folder"),
+        (["train", "digit"], "did you mean digits"),
+        (["train", "digits", "--stepps", "3"], "Did you mean --steps"),
+        (["train", "digits", "--steps", "three"], "three"),
+        (["train", "digits", "--steps", "-1"], "steps: expected 1 or more"),
+        (["train", "digits", "--set", "training.stps=3"], "did you mean steps"),
+        (["train", "digits", "--set", "training.steps"], "expected place=value"),
+        (["train", "digits", "--device", "gpu9"], "not a device"),
+        (["train", "digits", "--threads", "-1"], "Must be >= 1"),
+        (["sample", "nowhere", "--n", "0"], "Must be >= 1"),
+        (["sample", "nowhere", "--sampler", "ode", "--steps", "9"], "--steps: is for --sampler pc"),
+        (["train", "folder"], "data.path is not set"),
+        (["train", "--resume"], "say which run"),
+        (["train", "--resume", "nowhere"], "nowhere: there is no such run folder"),
+        (["sample", "nowhere"], "nowhere: there is no such run folder"),
+        (["likelihood", "nowhere"], "nowhere: there is no such run folder"),
+        (["demo", "--resume", "--out", "nowhere"], "nowhere: there is no such run folder"),
+        (["data", "check", "nowhere"], "nowhere: there is no such folder"),
+        (["sample", "nowhere", "--sampler", "euler"], "euler"),
+        (["sample"], "requires an argument"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in _refused(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path):
+    from sdekit_generative.errors import RunError
+
+    with pytest.raises(RunError):
+        main(["sample", str(tmp_path / "nowhere"), "--debug"])
+
+
+def test_a_folder_that_holds_another_run_is_not_touched(capsys, run):
+    before = sorted((f, f.stat().st_mtime_ns) for f in run.rglob("*"))
+    assert "holds another run" in _refused(capsys, "train", "digits", "--out", run)
+    assert "holds another run" in _refused(capsys, "demo", "--out", run)
+    assert sorted((f, f.stat().st_mtime_ns) for f in run.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["sample", "likelihood", "resume"])
+@pytest.mark.parametrize("harm", ["truncate", "flip", "remove"])
+def test_a_harmed_checkpoint_is_refused_by_name(capsys, run, command, harm):
+    file = checkpoint.latest(run / "checkpoints") / "ema.safetensors"
+    content = bytearray(file.read_bytes())
+    if harm == "truncate":
+        file.write_bytes(content[: len(content) // 2])
+    elif harm == "flip":
+        content[len(content) // 2] ^= 4
+        file.write_bytes(content)
+    else:
+        file.unlink()
+    arguments = ["train", "--resume", run] if command == "resume" else [command, run]
+    assert "ema.safetensors" in _refused(capsys, *arguments)
+
+
+def test_a_file_that_is_no_image_is_named(capsys, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    (folder / "b.txt").write_text("no image")
+    for arguments in (
+        ["data", "check", folder],
+        ["train", "folder", "--set", f"data.path={folder}", "--out", tmp_path / "r"],
+    ):
+        assert "b.txt: not an image" in _refused(capsys, *arguments)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_loss_that_is_not_a_number_ends_with_status_two_and_the_step(capsys, tmp_path, monkeypatch):
+    from sdekit_generative.losses import DenoisingLoss
+
+    good, calls = DenoisingLoss.__call__, []
+
+    def poisoned(self, *arguments):
+        calls.append(1)
+        return good(self, *arguments) * (float("nan") if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(DenoisingLoss, "__call__", poisoned)
+    said = _refused(
+        capsys, "train", "digits", "--steps=5", "--set=training.save_every=2", *TINY, "--out", tmp_path / "r"
+    )
+    assert "loss is nan at step 3" in said
+    assert "step-00000002" in said
+
+
+def test_a_run_is_trained_sampled_and_measured(capsys, tmp_path):
+    run = tmp_path / "run"
+    assert main(["train", "digits", "--steps=3", *TINY, "--out", str(run), "--seed=4", "--device=cpu"]) == 0
+    assert main(["sample", str(run), "--n=3", "--first=2", "--steps=24", "--seed=5"]) == 0
+    assert (
+        main(["sample", str(run), "--n=2", "--sampler=ode", "--tolerance=0.01", "--out", str(tmp_path / "o.png")]) == 0
+    )
+    for name, count in (("run/samples-pc-seed5-2-4", 3), ("o", 2)):
+        with np.load(tmp_path / f"{name}.npz") as arrays:
+            assert arrays["images"].shape == (count, 1, 8, 8)
+            assert arrays["images"].max() < 17
+        Image.open(tmp_path / f"{name}.png").verify()
+    capsys.readouterr()
+    np.save(tmp_path / "held.npy", np.random.default_rng(0).integers(0, 17, (3, 8, 8), dtype=np.uint8))
+    assert main(["likelihood", str(run), "--data", str(tmp_path / "held.npy"), "--tolerance=0.01"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["images"] == 3
+    assert np.isfinite(figures["bits_per_dim"])
+
+
+def test_existing_pictures_are_not_overwritten(capsys, run, tmp_path):
+    (tmp_path / "o.png").write_text("mine")
+    assert "exists already" in _refused(capsys, "sample", run, "--out", tmp_path / "o.png")
+    assert (tmp_path / "o.png").read_text() == "mine"
+    assert "ending in .png" in _refused(capsys, "sample", run, "--out", tmp_path / "o.jpg")
+
+
+def test_images_that_do_not_fit_the_model_are_refused(capsys, run, tmp_path):
+    np.save(tmp_path / "big.npy", np.zeros((2, 9, 9), dtype=np.uint8))
+    np.save(tmp_path / "bright.npy", np.full((2, 8, 8), 17, dtype=np.uint8))
+    assert "images of shape (1, 9, 9)" in _refused(capsys, "likelihood", run, "--data", tmp_path / "big.npy")
+    assert "17 levels" in _refused(capsys, "likelihood", run, "--data", tmp_path / "bright.npy")
+
+
+def test_data_check_says_what_it_sees(capsys, tmp_path):
+    for i in range(6):
+        Image.new("RGB", (9, 8), (i, i, i)).save(tmp_path / f"{i}.png")
+    assert main(["data", "check", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(
+        "6 images of 9×8 pixels, 3 channels, 256 levels\n5 for training, 1 held out"
+    )
+
+
+def test_one_may_train_on_images_of_ones_own(tmp_path):
+    for i in range(6):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (10, 8, 3), dtype=np.uint8)).save(
+            tmp_path / f"{i}.png"
+        )
+    changes = [
+        f"--set=data.path={tmp_path}",
+        "--set=data.size=8",
+        "--set=network.multipliers=1",
+        "--set=network.attention=[]",
+    ]
+    run = tmp_path.with_name("run of mine")
+    assert (
+        main(["train", "folder", "--out", str(run), "--steps=2", "--batch=4", "--set=network.channels=8", *changes])
+        == 0
+    )
+    assert main(["sample", str(run), "--n=1", "--steps=24"]) == 0
+
+
+def test_the_number_of_threads_is_noted_and_a_change_is_said(capsys, run):
+    threads = torch.get_num_threads()
+    assert main(["train", "--resume", str(run), "--steps", "13"]) == 0
+    assert "note:" not in capsys.readouterr().err
+    assert torch.get_num_threads() == 1
+    try:
+        assert main(["train", "--resume", str(run), "--steps", "14", "--threads", "2"]) == 0
+        assert "begun with 1 threads, going on with 2" in capsys.readouterr().err
+    finally:
+        torch.set_num_threads(threads)

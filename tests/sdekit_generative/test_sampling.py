@@ -1,0 +1,92 @@
+import math
+
+import pytest
+import torch
+
+from sdekit_generative import ODE, PC, draw, generate, load
+from sdekit_generative.sampling import forward_trajectory, trajectory
+
+SAMPLERS = [PC(steps=24), PC(steps=24, corrections=0), PC(steps=22, corrections=2), ODE(rtol=1e-3, atol=1e-3)]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_an_image_is_the_same_alone_in_a_batch_and_in_chunks(tiny_run, sampler):
+    model = load(tiny_run)
+    whole = generate(model, n=64, sampler=sampler, seed=3)
+    alone = generate(model, n=1, first=7, sampler=sampler, seed=3)
+    chunks = generate(model, n=64, sampler=sampler, seed=3, batch=10)
+    torch.testing.assert_close(alone[0], whole[7], rtol=0, atol=5e-5)
+    torch.testing.assert_close(chunks, whole, rtol=0, atol=5e-5)
+    assert float((whole[7] - whole[8]).abs().max()) > 0.1
+    assert float((generate(model, n=1, first=7, sampler=sampler, seed=4)[0] - whole[7]).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_images_are_floats_between_zero_and_one(tiny_run, sampler):
+    images = generate(load(tiny_run), n=3, sampler=sampler)
+    assert images.shape == (3, 1, 8, 8)
+    assert images.dtype is torch.float32
+    assert float(images.min()) >= 0.0
+    assert float(images.max()) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("sampler", "tolerance"), [(PC(steps=200), 0.04), (PC(steps=300, corrections=0), 0.01), (ODE(1e-4, 1e-4), 0.002)]
+)
+def test_samples_of_the_gaussian_model_have_its_spread(gaussian, sampler, tolerance):
+    """The law is N(0, 0.75²); the Langevin corrector is biased by its step size, here by less than 4 %."""
+    n = 1024
+    x = gaussian.process.prior_sample((n, *gaussian.shape), seed=0)
+    with torch.no_grad():
+        solution = sampler.solve(gaussian, x, seed=0, first=0)
+    end = solution.x if solution.mean is None else solution.mean
+    numbers = end.double().flatten()
+    standard_error = 0.75 / math.sqrt(2 * len(numbers))
+    assert abs(float(numbers.std()) - 0.75) < 3 * standard_error + tolerance * 0.75
+    assert abs(float(numbers.mean())) < 3 * 0.75 / math.sqrt(len(numbers))
+
+
+def test_network_evaluations_are_counted(tiny_run):
+    model = load(tiny_run)
+    assert draw(model, 2, PC(steps=24)).network_evaluations == 48
+    assert draw(model, 2, PC(steps=24, corrections=0)).network_evaluations == 24
+    calls = []
+    model.network.register_forward_hook(lambda *_: calls.append(1))
+    found = draw(model, 1, ODE()).network_evaluations
+    assert found == len(calls)
+
+
+def test_progress_runs_from_zero_to_one_over_all_chunks(tiny_run):
+    seen = []
+    generate(load(tiny_run), n=5, sampler=PC(steps=22), batch=2, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1.0)
+    assert len(seen) == 66
+
+
+def test_a_reverse_trajectory_begins_at_the_prior_and_ends_where_sampling_ends(tiny_run):
+    model, sampler = load(tiny_run), PC(steps=30, corrections=0)
+    states, levels = trajectory(model, 3, 6, sampler, seed=5)
+    assert states.shape == (6, 3, 1, 8, 8)
+    assert torch.equal(states[0], model.process.prior_sample((3, 1, 8, 8), seed=5))
+    end = model.data_range.leave(states[-1]).clamp(0, 1)
+    torch.testing.assert_close(end, generate(model, 3, sampler, seed=5))
+    assert bool((levels.diff() < 0).all())
+
+
+def test_a_forward_trajectory_has_the_law_of_the_process_at_every_frame(gaussian):
+    images = torch.full((1600, 1, 4, 4), 0.3)
+    levels = torch.tensor([1.5, -0.5, -3.0], dtype=torch.float64)
+    frames = forward_trajectory(gaussian, images, levels, seed=0)
+    for frame, level in zip(frames, [-3.0, -0.5, 1.5], strict=True):
+        t = gaussian.process.time(level)
+        s, std = float(gaussian.process.scale(t)), float(gaussian.process.std(t))
+        numbers = frame.double()
+        assert abs(float(numbers.mean()) - 0.3 * s) < 4 * std / math.sqrt(numbers.numel())
+        assert abs(float(numbers.std()) / std - 1) < 4 / math.sqrt(2 * numbers.numel())
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"n": 1, "batch": 0}, {"n": 1, "first": -1}])
+def test_impossible_requests_are_refused(gaussian, wrong):
+    with pytest.raises(ValueError, match="expected"):
+        generate(gaussian, **wrong)
