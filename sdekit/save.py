@@ -8,6 +8,7 @@ that is used instead.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +101,7 @@ class Recorder:
         self._per_sample = adaptive or t0.ndim > 0 or t1.ndim > 0
         self._tolerance = 1e-12 * float(torch.maximum(t0.detach().abs().max(), t1.detach().abs().max()))
         self._next = 0
-        self._out: Tensor | None = None
+        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
         if isinstance(save.times, Tensor):
             self._check_times(save.times.detach(), t0.detach(), t1.detach())
             if self._per_sample:
@@ -152,14 +153,15 @@ class Recorder:
         self._store(here.to(x.device).expand(len(x)), self._value(expand(t0, x), x))
 
     def _store(self, mask: Tensor, value: Tensor) -> None:
-        if self._out is None:
-            shape = (len(self._times), *value.shape)
-            self._out = torch.full(shape, float("nan"), dtype=value.dtype, device=value.device)
         rows = torch.nonzero(mask).squeeze(1)
-        self._out = self._out.index_put((self._pointer[rows], rows), value[rows]) if value.requires_grad else self._out
-        if not value.requires_grad:
-            self._out[self._pointer[rows], rows] = value[rows]
+        self._rows.append((self._pointer[rows], rows, value[rows]))
         self._pointer = self._pointer + mask
+
+    def _gathered(self, count: int) -> Tensor:
+        """All rows in their places `(T, B, …)`, NaN where a sample ended before."""
+        places, rows, values = (torch.cat(parts) for parts in zip(*self._rows, strict=True))
+        out = values.new_full((len(self._times), count, *values.shape[1:]), float("nan"))
+        return out.index_put((places, rows), values)
 
     def _take_per_sample(
         self, span: Span, x: Tensor, step: Step, dw: Increment | None, state: Any, accept: Tensor | None
@@ -179,6 +181,13 @@ class Recorder:
                 side = self._bridge.reach(span, t, x, step, dw, state)
                 value = torch.where(expand(inside, x), side, step.x)
             self._store(due, self._value(t, value))
+
+    def fork(self) -> Recorder:
+        """A recorder that looks for the same times from here on, and keeps what it finds for itself."""
+        other = copy.copy(self)
+        other._steps, other._rows = [], []
+        other.dense = None if self.dense is None else DenseOutput(self.dense.rank)
+        return other
 
     # --- what the loop calls ---
 
@@ -204,8 +213,8 @@ class Recorder:
             self.dense.end = (t, self._sign)
         if self._save.times is None and self._save.every is None:
             return t, x
-        if self._out is not None:
-            times, values = self._times, self._out
+        if self._rows:
+            times, values = self._times, self._gathered(len(x))
         elif self._steps:
             times, values = (torch.stack(parts) for parts in zip(*self._steps, strict=True))
         else:

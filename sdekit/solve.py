@@ -8,8 +8,10 @@ the control accepts. A new method is a new Solver, a new way to choose steps a n
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -51,6 +53,7 @@ def solve(
     path: BrownianMotion | None = None,
     event: Event | None = None,
     on_failure: str = "raise",
+    gradient: Gradient | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Solution:
     """Solve `dx = f(t, x) dt + G(t, x) dW` from x(t0) = x0 to t1, forward or backward in time.
@@ -62,6 +65,8 @@ def solve(
     path: a Brownian path to solve along (default: fresh increments; a Brownian tree for adaptive steps).
     event: a terminal event on the state; a sample ends where it happens, with Status.EVENT.
     on_failure: "raise" (SolveFailed, once all samples have finished) or "return" (statuses in the solution).
+    gradient: how derivatives find their way back (default: all steps are remembered): `Checkpointed()` or
+        `ReversibleAdjoint()`.
     progress: called with the fraction of the work done, in (0, 1].
 
     Returns a `Solution`. Raises Incompatible for objects that do not fit together, ValueError or TypeError for bad
@@ -75,11 +80,24 @@ def solve(
     like = _noise_like(watched, start, x0)
     if path is None and like is not None:
         path = _default_path(steps, solver, start, end, like, draws)
-    return _Run(watched, solver, steps, start, end, x0, draws, path, like, save, event, progress).solution(on_failure)
+    run = Run(watched, solver, steps, start, end, x0, draws, path, like, save, event, progress)
+    if gradient is None or not torch.is_grad_enabled():
+        run.go()
+    else:
+        gradient.march(run)
+    return run.solution(on_failure)
 
 
-class _Run:
-    """One solve under way."""
+class Gradient(Protocol):
+    """How derivatives find their way back through the steps of a solve."""
+
+    def march(self, run: Run) -> None:
+        """Take the run to its end by `run.go`, remembering what derivatives need."""
+        ...
+
+
+class Run:
+    """One solve under way: x and the solver's state, and what watches over them."""
 
     def __init__(
         self,
@@ -114,20 +132,35 @@ class _Run:
             )
         )
         self.x, self.mean = x0, None
-        self.evaluations = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
+        self.state: Any = solver.init(sde, expand(t0, x0), x0)
+        self.evaluations = torch.full((len(x0),), sde.model_calls, dtype=torch.int64, device=x0.device)
         self.taken = torch.zeros_like(self.evaluations)
 
-    def march(self) -> None:
-        """The loop."""
-        solver, sde, pace, path = self.solver, self.sde, self.pace, self.path
-        recorder, watch, like, levy, progress = self.recorder, self.watch, self.like, self.levy, self.progress
-        x, adaptive = self.x0, hasattr(pace, "active")
-        state = solver.init(sde, expand(self.t0, x), x)
-        common = sde.model_calls
-        while (span := pace.next()) is not None:
-            dw: Increment | None = None
-            if path is not None and like is not None:
-                dw = path.increment(span, like, levy)
+    def fork(self) -> Run:
+        """A run that goes on from here and leaves this one as it is: to make steps again whose numbers were let go."""
+        other = copy.copy(self)
+        other.pace, other.watch, other.progress = copy.copy(self.pace), copy.copy(self.watch), None
+        other.recorder = None if self.recorder is None else self.recorder.fork()
+        other.evaluations, other.taken = self.evaluations.clone(), self.taken.clone()
+        return other
+
+    def increment(self, span: Span) -> Increment | None:
+        """The path's increment over a span; None for an ODE."""
+        if self.path is None or self.like is None:
+            return None
+        return self.path.increment(span, self.like, self.levy)
+
+    def go(self, count: int | None = None) -> bool:
+        """The loop: `count` steps, or all that are left; whether any may be left."""
+        solver, sde, recorder, watch = self.solver, self.sde, self.recorder, self.watch
+        pace: Any = self.pace
+        x, state, adaptive, common, more = self.x, self.state, hasattr(pace, "active"), 0, True
+        for _ in itertools.repeat(None) if count is None else range(count):
+            span = None if watch is not None and watch.all_stopped else pace.next()
+            if span is None:
+                more = False
+                break
+            dw = self.increment(span)
             working = pace.active if adaptive else None if watch is None else ~watch.stopped
             before = sde.model_calls
             step = solver.step(sde, span, x, dw, state)
@@ -149,12 +182,11 @@ class _Run:
             if adaptive and pace.restart is not None and bool(pace.restart.any()):
                 # what a solver remembers of the drift does not hold beyond a jump
                 state = select(pace.restart, solver.init(sde, expand(pace.t, x), x), state)
-            if progress is not None:
-                progress(self._fraction(span))
-            if watch is not None and watch.all_stopped:
-                break
+            if self.progress is not None:
+                self.progress(self._fraction(span))
+        self.x, self.state = x, state
         self.evaluations += common
-        self.x = x if watch is None else watch.finish(x)
+        return more
 
     def _fraction(self, span: Span) -> float:
         pace: Any = self.pace
@@ -164,8 +196,9 @@ class _Run:
         return (int(span.index) + 1) / max(1, pace.steps)
 
     def solution(self, on_failure: str) -> Solution:
-        self.march()
         pace: Any = self.pace
+        if self.watch is not None:
+            self.x = self.watch.finish(self.x)
         adaptive = hasattr(pace, "active")
         finite = torch.isfinite(self.x.detach()).flatten(1).all(1)
         if adaptive:
