@@ -13,6 +13,7 @@ from .rosenbrock import Rodas5P
 from .runge_kutta import RK4, Bosh3, Dopri5, Dopri8, Euler, Heun, Midpoint, Tsit5
 from .stochastic_rk import SRA1, SRA3, SRI, SRIW1, ShARK
 from .tamed import TamedEuler
+from .weak import DRI1, PlatenWeak2
 
 ALL: tuple[type[Any], ...] = (
     # recommended for ODEs, additive, commutative and general noise, in this order
@@ -40,10 +41,13 @@ ALL: tuple[type[Any], ...] = (
     Rodas5P,
     DriftImplicitEuler,
     SplitStepEuler,
+    PlatenWeak2,
+    DRI1,
 )
 
 __all__ = [
     "ALL",
+    "DRI1",
     "RK4",
     "SRA1",
     "SRA3",
@@ -60,6 +64,7 @@ __all__ = [
     "ItoGeneralMilstein",
     "ItoMilstein",
     "Midpoint",
+    "PlatenWeak2",
     "Rodas5P",
     "ShARK",
     "SplitStepEuler",
