@@ -5,8 +5,11 @@ Two sources stand behind `KeyedDraws`, chosen by what is asked:
 * steps that all samples share: a `torch.Generator` is keyed by (seed, purpose, block of samples, chunk of steps) and
   always draws the whole block, so that sample i gets the same numbers whatever the batch around it. The size of a
   block depends on the size of one sample only.
-* a step number per sample (adaptive solves, tree nodes): Threefry-2x32 with 20 rounds, a counter-based generator
-  written in torch integer operations.
+* a step number per sample (adaptive solves): Threefry-2x32 with 20 rounds, a counter-based generator written in torch
+  integer operations.
+
+A Brownian tree asks for some hundred numbers at once, each under a node of its own; `node_normal` makes them from
+words mixed twice by SplitMix64, at a tenth of Threefry's operations.
 
 CPU generators are keyed through their whole state, since `manual_seed` keeps 32 bits only and would make collisions
 likely after some 10⁵ blocks.

@@ -19,6 +19,7 @@ from .levy import ordered_sum
 from .wavelets import Floats, Ints, Weights, weights
 
 _BLOCK_NUMBERS = 1024  # samples × numbers in a block: some 60 levels of them stay in a core's cache
+_BLOCK_SAMPLES = 256  # weights of samples with times of their own take as much room
 _KEPT_NUMBERS = 1 << 23  # normals kept for the next query by a whole series
 
 
@@ -101,7 +102,7 @@ class Series:
 
     def __init__(self, keys: Tensor, count: int, size: int, depth: int, root: Tensor | None = None) -> None:
         self.count, self.depth, batch = count, depth, len(keys)
-        width = batch if keys.device.type != "cpu" else max(1, _BLOCK_NUMBERS // max(1, size))
+        width = batch if keys.device.type != "cpu" else min(_BLOCK_SAMPLES, max(1, _BLOCK_NUMBERS // max(1, size)))
         keep = batch * size * count * depth * 2 <= _KEPT_NUMBERS
         self._cuts = [slice(i, min(i + width, batch)) for i in range(0, max(1, batch), width)]
         self._blocks = [

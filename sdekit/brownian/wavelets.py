@@ -76,8 +76,10 @@ def weights(s: Ints, t: Ints, depth: int, count: int) -> Weights:
     inner = _inner(rows, s, t, count)
     added = _added(inner, rows, count)
     to_end = added[2 : 2 + levels]
-    to_end += np.where(parted[:, None, None], added[1], 0.0)
-    return Weights(_stack(inner)[:1], to_end, added[2 + levels :], first)
+    level, sample = parted.nonzero()
+    to_end[level, :, :, sample] += added[1][..., sample].transpose(2, 0, 1)
+    root = np.array([[entry[0] for entry in row] for row in inner])[None]
+    return Weights(root, to_end, added[2 + levels :], first)
 
 
 def _halves(end: Ints, first: int, stop: int, depth: int) -> tuple[Ints, Ints, Ints, Ints]:
@@ -97,9 +99,9 @@ def _to_end(s: Ints, t: Ints, levels: int, depth: int) -> tuple[Rows, Rows, NDAr
     p0 = np.where(within, s, np.where(outside, t, c0))
     rows = Rows(p0, np.where(outside, c1, t), c0, c1, side, np.where(outside, -1, 1))
     parted = ~(within | below)
-    some = parted.any(0)
-    middle = np.where(some, (parted * c0).sum(0), s)
-    size = np.where(some, (parted * (c1 - c0)).sum(0), 1)
+    level, sample = parted.nonzero()
+    middle, size = s.copy(), np.ones_like(s)
+    middle[sample], size[sample] = c0[level, sample], (c1 - c0)[level, sample]
     one = np.ones_like(middle)
     first = Rows(*(x[None] for x in np.broadcast_arrays(s, middle, middle - size, middle, one, one)))
     return rows, first, parted
@@ -114,13 +116,13 @@ def _from_start(s: Ints, t: Ints, first: int, stop: int, depth: int) -> Rows:
     return Rows(p0, p1, c0, c1, side, np.where(outside, -1, 1))
 
 
-def _restricted(rows: Rows, x0: Ints, x1: Ints, count: int) -> tuple[Floats, list[list[Floats | float]]]:
-    """|X|, and X's functions on P by P's own: row m, column k − m has the part of P's m in X's k, times √(|X|/|P|)."""
+def _restricted(rows: Rows, short: Floats, x0: Ints, x1: Ints, count: int) -> tuple[Floats, list[list[Floats | float]]]:
+    """|X|, and X's functions on P (of length `short`) by P's own: [m][k − m] is P's m in X's k, times √(|X|/|P|)."""
     size = (x1 - x0).astype(np.float64)
-    ratio = (rows.p1 - rows.p0) / size
+    ratio = short / size
     table: list[list[Floats | float]] = [[1.0]]
     if count > 1:
-        offset = 0.5 * ((rows.p0 - x0) + (rows.p1 - x1)) / size
+        offset = ((rows.p0 - x0) + (rows.p1 - x1)) / (2.0 * size)
         table[0].append(-math.sqrt(12.0) * offset)
         table.append([ratio])
         if count > 2:
@@ -132,13 +134,14 @@ def _restricted(rows: Rows, x0: Ints, x1: Ints, count: int) -> tuple[Floats, lis
 
 def _inner(rows: Rows, s: Ints, t: Ints, count: int) -> list[list[Floats]]:
     """∫ over P of (Q's function k) (C's function i), as [k][i]; zero where P is empty."""
-    size_q, in_q = _restricted(rows, s, t, count)
-    size_c, in_c = _restricted(rows, rows.c0, rows.c1, count)
-    scale = (rows.p1 - rows.p0) / np.sqrt(size_q * size_c)
+    short = (rows.p1 - rows.p0).astype(np.float64)
+    size_q, in_q = _restricted(rows, short, s, t, count)
+    size_c, in_c = _restricted(rows, short, rows.c0, rows.c1, count)
+    scale = short / np.sqrt(size_q * size_c)
 
     def entry(k: int, i: int) -> Floats:
-        total: Floats | float = 0.0
-        for m in range(min(k, i) + 1):
+        total = in_q[0][k] * in_c[0][i]
+        for m in range(1, min(k, i) + 1):
             total = total + in_q[m][k - m] * in_c[m][i - m]
         return scale * total
 
@@ -148,15 +151,11 @@ def _inner(rows: Rows, s: Ints, t: Ints, count: int) -> list[list[Floats]]:
 def _added(inner: list[list[Floats]], rows: Rows, count: int) -> Floats:
     """From weights of a half's normals to weights of the node's own, `(R, k, j, 1 or B)`."""
     free, bound = midpoint(count)
-    both = (rows.sign * rows.side).astype(np.float64)
+    sign = rows.sign.astype(np.float64)
+    both = sign * rows.side
     out = np.empty((both.shape[0], count, count, both.shape[1]))
-    for k, row in enumerate(inner):
-        for j in range(count):
-            out[:, k, j] = both * (free[j] * row[j])
-            if j < count - 1:
-                out[:, k, j] -= rows.sign * (bound[j] * row[j + 1])
+    for j in range(count):
+        own, other = both * free[j], sign * bound[j] if j < count - 1 else None
+        for k, row in enumerate(inner):
+            out[:, k, j] = own * row[j] if other is None else own * row[j] - other * row[j + 1]
     return out
-
-
-def _stack(inner: list[list[Floats]]) -> Floats:
-    return np.stack([np.stack(row, axis=1) for row in inner], axis=1)
