@@ -6,10 +6,11 @@
 from .path import RecordedPath
 from .problem import Moment, Problem, reflected
 from .problems import problems
-from .study import Errors, OrderFit, Work, fit_order, record, strong_errors, weak_errors, work_precision
+from .study import Errors, Experiment, OrderFit, Work, fit_order, record, strong_errors, weak_errors, work_precision
 
 __all__ = [
     "Errors",
+    "Experiment",
     "Moment",
     "OrderFit",
     "Problem",

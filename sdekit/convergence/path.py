@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -44,6 +45,14 @@ class RecordedPath:
         self.cells = Increment(*parts)
         self._position = torch.cat((torch.zeros(1, *shape, dtype=torch.float64), parts[0].cumsum(0)))
 
+        self._joined: dict[tuple[int, int, Levy], Increment] = {}
+
+    def starting_at(self, start: float) -> RecordedPath:
+        """The same path, for travel that begins at another time."""
+        other = copy(self)
+        other.start = start
+        return other
+
     def _index(self, elapsed: float) -> int:
         i = int(torch.searchsorted(self.nodes, elapsed - self._tolerance))
         if i >= len(self.nodes) or abs(float(self.nodes[i]) - elapsed) > self._tolerance:
@@ -55,15 +64,20 @@ class RecordedPath:
         if levy is Levy.W or i == j:
             return Increment(w)
         cells = self.cells
-        assert cells.H is not None
-        assert cells.K is not None
-        pieces = Increment(cells.W[i:j], cells.H[i:j], cells.K[i:j] if levy is Levy.K else None)
-        return law.join(self.lengths[i:j], pieces, area=levy is Levy.AREA)._replace(W=w)
+        known = self._joined.get((i, j, levy))
+        if known is None:
+            assert cells.H is not None
+            assert cells.K is not None
+            pieces = Increment(cells.W[i:j], cells.H[i:j], cells.K[i:j] if levy is Levy.K else None)
+            known = law.join(self.lengths[i:j], pieces, area=levy is Levy.AREA)._replace(W=w)
+            self._joined[i, j, levy] = known
+        return known
 
     def increment(self, span: Span, like: Tensor, levy: Levy) -> Increment:
         """The increment over a span whose ends are nodes, in the dtype of `like`."""
         i, j = (self._index(abs(float(t) - self.start)) for t in (span.t0, span.t1))
-        return Increment(*(None if x is None else x.to(like.dtype) for x in self._join(i, j, levy)))
+        found = self._join(i, j, levy)
+        return Increment(found.W.to(like.dtype), *(None if x is None else x.to(like.dtype) for x in found[1:]))
 
     def part(self, span: Span, inner: Span, whole: Increment, like: Tensor, levy: Levy) -> Increment:
         """The increment from `span.t0` to `inner.t1`, which must be a node."""

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..protocols import BrownianMotion, Noise, Solver
+from ..protocols import Noise, Solver
 from ..save import SaveAt
 from ..solution import Stats
 from ..solve import solve
 from ..steps import FixedSteps
 from .path import RecordedPath
-from .problem import Moment, Problem
+from .problem import Moment, Problem, reflected
 from .reference import fine_solution
 
 
@@ -58,6 +58,12 @@ class Errors:
         """`|mean over paths|`, `(L,)`: the strong or weak error."""
         return self.paths.mean(-1).abs()
 
+    def between(self) -> Errors:
+        """The same study looked at between the steps: each path's error is its mean over the save times."""
+        if self.saved is None:
+            raise ValueError("these errors hold no save times: call strong_errors(…, save_times=[…])")
+        return replace(self, paths=self.saved.mean(1), saved=None)
+
     @property
     def standard_error(self) -> Tensor:
         """Standard error of `mean`, `(L,)`."""
@@ -81,6 +87,72 @@ def record(
     return RecordedPath(problem.t0, _nodes(problem, steps, save_times), shape, seed)
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """A problem with its paths and true solutions, ready to try solvers on: what all of them share is computed once.
+
+    steps: numbers of steps, such as (16, 32, 64, 128).  batch: number of paths.
+    save_times: times strictly inside the span, in the order of travel; they need not lie on any grid.
+    path, x0, truth: the recorded path, the initial states, and the solutions at the save times and at the end.
+    """
+
+    problem: Problem
+    steps: tuple[int, ...]
+    seed: int
+    save_times: tuple[float, ...]
+    path: RecordedPath
+    x0: Tensor
+    truth: tuple[Tensor, ...]
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        steps: Sequence[int],
+        batch: int,
+        seed: int = 0,
+        save_times: Sequence[float] | None = None,
+    ) -> Experiment:
+        """Draw the paths and find the true solutions along them."""
+        times = tuple(save_times or ())
+        path, x0 = record(problem, steps, batch, seed, times), problem.x0(batch)
+        return cls(problem, tuple(steps), seed, times, path, x0, tuple(_truth(problem, path, x0, [*times, problem.t1])))
+
+    def reflected(self) -> Experiment:
+        """The mirror image in time, along the same path taken in the other direction of time."""
+        whole = self.problem.t0 + self.problem.t1
+        times = tuple(whole - t for t in self.save_times)
+        mirrored = reflected(self.problem)
+        return replace(self, problem=mirrored, save_times=times, path=self.path.starting_at(mirrored.t0))
+
+    def strong_errors(self, solver: Solver) -> Errors:
+        """`|X_h(t) − X(t)|` path by path (Euclidean norm over the state), at the end and at the save times."""
+        ends, saved, counts = [], [], []
+        for n in self.steps:
+            inner, end, stats = self._run(solver, n)
+            ends.append(_distance(end, self.truth[-1]))
+            saved.append([_distance(x, exact) for x, exact in zip(inner, self.truth[:-1], strict=True)])
+            counts.append(stats)
+        scale = float(self.truth[-1].abs().mean())
+        return _collect(self.problem, self.steps, ends, saved if self.save_times else None, counts, scale)
+
+    def _run(self, solver: Solver, n: int) -> tuple[list[Tensor], Tensor, Stats]:
+        """(states at the save times, state at the end, counts)."""
+        problem, times = self.problem, self.save_times
+        solution = solve(
+            problem.sde,
+            self.x0,
+            problem.t0,
+            problem.t1,
+            solver=solver,
+            steps=FixedSteps(n),
+            save=SaveAt(times=[*times, problem.t1]) if times else None,
+            seed=self.seed,
+            path=None if problem.noise is Noise.NONE else self.path,
+        )
+        return (list(solution.x[:-1]), solution.x[-1], solution.stats) if times else ([], solution.x, solution.stats)
+
+
 def _truth(problem: Problem, path: RecordedPath, x0: Tensor, times: Sequence[float]) -> list[Tensor]:
     elapsed = [abs(t - problem.t0) for t in times]
     if problem.exact is not None:
@@ -88,23 +160,8 @@ def _truth(problem: Problem, path: RecordedPath, x0: Tensor, times: Sequence[flo
     return fine_solution(problem, path, x0, elapsed)
 
 
-def _run(
-    problem: Problem, solver: Solver, n: int, x0: Tensor, path: BrownianMotion | None, times: Sequence[float], seed: int
-) -> tuple[list[Tensor], Tensor, Stats]:
-    """(states at the save times, state at the end, counts)."""
-    ends = [problem.t1] if times else []
-    solution = solve(
-        problem.sde,
-        x0,
-        problem.t0,
-        problem.t1,
-        solver=solver,
-        steps=FixedSteps(n),
-        save=SaveAt(times=[*times, *ends]) if times else None,
-        seed=seed,
-        path=None if problem.noise is Noise.NONE else path,
-    )
-    return (list(solution.x[:-1]), solution.x[-1], solution.stats) if times else ([], solution.x, solution.stats)
+def _distance(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).flatten(1).norm(dim=1)
 
 
 def strong_errors(
@@ -115,25 +172,8 @@ def strong_errors(
     seed: int = 0,
     save_times: Sequence[float] | None = None,
 ) -> Errors:
-    """`|X_h(t) − X(t)|` path by path (Euclidean norm over the state), at the end and at the save times.
-
-    steps: numbers of steps, such as (16, 32, 64, 128).  batch: number of paths; the error is their mean.
-    save_times: times strictly inside the span, in the order of travel; they need not lie on any grid.
-    """
-    times = list(save_times or ())
-    path, x0 = record(problem, steps, batch, seed, times), problem.x0(batch)
-    truth = _truth(problem, path, x0, [*times, problem.t1])
-    ends, saved, counts = [], [], []
-    for n in steps:
-        inner, end, stats = _run(problem, solver, n, x0, path, times, seed)
-        ends.append(_distance(end, truth[-1]))
-        saved.append([_distance(x, exact) for x, exact in zip(inner, truth[:-1], strict=True)])
-        counts.append(stats)
-    return _collect(problem, steps, ends, saved if times else None, counts, float(truth[-1].abs().mean()))
-
-
-def _distance(x: Tensor, y: Tensor) -> Tensor:
-    return (x - y).flatten(1).norm(dim=1)
+    """Strong errors of one solver on one problem; arguments as in `Experiment`."""
+    return Experiment.of(problem, steps, batch, seed, save_times).strong_errors(solver)
 
 
 def weak_errors(
@@ -154,11 +194,11 @@ def weak_errors(
     counts: list[Stats] = []
     for number, low in enumerate(range(0, batch, chunk)):
         size, key = min(chunk, batch - low), seed + 7919 * number
-        path, x0 = record(problem, steps, size, key), problem.x0(size)
-        controls.append(_control(problem, moment, path, x0))
+        trial = Experiment(problem, tuple(steps), key, (), record(problem, steps, size, key), problem.x0(size), ())
+        controls.append(_control(problem, moment, trial.path, trial.x0))
         counts = []
         for level, n in enumerate(steps):
-            _, end, stats = _run(problem, solver, n, x0, path, [], key)
+            _, end, stats = trial._run(solver, n)
             values[level].append(moment.of(end))
             counts.append(stats)
     control = torch.cat(controls)
@@ -207,35 +247,34 @@ def _collect(
 ROUNDING = 2e-14
 """Relative error below which a value is rounding and says nothing of the order."""
 
+_ASYMPTOTIC = 0.05
+"""Relative deviation from a pure power of h that a fit allows an error whose sampling error is nil."""
 
-def fit_order(
-    errors: Errors, *, saved: int | None = None, level: float = 0.95, resamples: int = 500, seed: int = 0
-) -> OrderFit:
+
+def fit_order(errors: Errors, *, level: float = 0.95, resamples: int = 500, seed: int = 0) -> OrderFit:
     """Slope of log|mean error| against log h by least squares, with a percentile bootstrap interval over paths.
 
-    saved: fit at this save time instead of at the end.  level: coverage of the interval.
+    A step size weighs 1/(r² + 0.05²), r the relative standard error of its mean: the same for all in a strong study,
+    little where a weak error drowns in sampling noise.
+
+    level: coverage of the interval.  For the order between steps pass `errors.between()`.
     Step sizes at which the error is rounding (below `ROUNDING` times the scale of the solution) are left out; if fewer
     than two are left the order is infinite.
     """
-    values = errors.paths if saved is None else _saved(errors)[:, saved]
-    keep = values.mean(-1).abs() > ROUNDING * max(errors.scale, 1e-300)
+    mean = errors.mean
+    keep = mean > ROUNDING * max(errors.scale, 1e-300)
     if int(keep.sum()) < 2:
         return OrderFit(math.inf, math.inf, math.inf)
-    x, values = errors.h[keep].log(), values[keep]
-    x = x - x.mean()
-    weights = x / x.square().sum()
-    slope = float((weights * values.mean(-1).abs().log()).sum())
-    means = _resampled_means(values, resamples, seed).abs().clamp(min=1e-300)
-    slopes = means.log() @ weights
+    x, values, mean = errors.h[keep].log(), errors.paths[keep], mean[keep]
+    relative = errors.standard_error[keep] / mean if values.shape[1] > 1 else torch.zeros_like(mean)
+    weight = 1.0 / (relative.square() + _ASYMPTOTIC**2)
+    x = weight * (x - (weight * x).sum() / weight.sum())
+    coefficients = x / (x * errors.h[keep].log()).sum()
+    slope = float((coefficients * mean.log()).sum())
+    slopes = _resampled_means(values, resamples, seed).abs().clamp(min=1e-300).log() @ coefficients
     tail = 0.5 * (1.0 - level)
     low, high = torch.quantile(slopes, torch.tensor([tail, 1.0 - tail], dtype=torch.float64)).tolist()
     return OrderFit(slope, low, high)
-
-
-def _saved(errors: Errors) -> Tensor:
-    if errors.saved is None:
-        raise ValueError("these errors hold no save times: call strong_errors(…, save_times=[…])")
-    return errors.saved
 
 
 def _resampled_means(values: Tensor, resamples: int, seed: int) -> Tensor:
