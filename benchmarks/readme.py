@@ -1,0 +1,91 @@
+"""Writes the measured parts of README.md from benchmarks/results: `python -m benchmarks.readme`.
+
+A part stands between `<!-- name:start -->` and `<!-- name:end -->`. A test holds README and results together.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def _json(name: str) -> Any:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def _markdown(name: str) -> Callable[[], str]:
+    return lambda: (RESULTS / name).read_text(encoding="utf-8").strip()
+
+
+def timings() -> str:
+    """Wall times of the two commands."""
+    walk = _json("walkthrough.json")
+    return (
+        f"On {walk['machine']} the first took {walk['demo_seconds'] / 60:.1f} minutes "
+        f"({walk['demo_install_seconds']:.0f} s of them to install), the second {walk['test_seconds'] / 60:.1f}."
+    )
+
+
+def gallery() -> str:
+    """Pictures made by the demo."""
+    return "\n".join(
+        [
+            "Digits from the demo's model, by predictor–corrector (left) and by the probability-flow ODE (right):",
+            "",
+            '<img src="benchmarks/results/samples_pc.png" width="48%" alt="100 digits sampled by predictor–corrector">',
+            '<img src="benchmarks/results/samples_ode.png" width="48%" alt="100 digits sampled by the ODE">',
+            "",
+            "Four held-out digits on their way to noise, and noise on its way to digits:",
+            "",
+            '<img src="benchmarks/results/trajectory.png" width="98%" alt="forward and reverse trajectories">',
+        ]
+    )
+
+
+def demo() -> str:
+    """The demo's figures."""
+    figures = _json("demo.json")
+    bits, base, distance = figures["bits_per_dim"], figures["baselines"], figures["frechet"]
+    return "\n".join(
+        [
+            "| held-out digits, 17 grey levels | bits/dim |",
+            "|---|---|",
+            f"| the demo's model, exact likelihood by the probability-flow ODE | {bits['mean']:.3f} ± {bits['standard_error']:.3f} |",
+            f"| best Gaussian mixture of 1–50 components | {base['gaussian_mixture']:.2f} |",
+            f"| full-covariance Gaussian | {base['gaussian']:.2f} |",
+            "",
+            f"Fréchet distance to the training set, in the features of a small digit classifier, of 100 images: "
+            f"predictor–corrector {distance['pc']:.1f}, ODE {distance['ode']:.1f}, real held-out digits {distance['floor']:.1f}.",
+        ]
+    )
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "timings": timings,
+    "gallery": gallery,
+    "orders": _markdown("convergence.md"),
+    "samplers": _markdown("samplers.md"),
+    "demo": demo,
+}
+
+
+def filled(text: str) -> str:
+    """The README with every part written anew."""
+    for name, part in PARTS.items():
+        pattern = re.compile(rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"README.md has no part named {name}")
+        body = part()
+        text = pattern.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
