@@ -9,6 +9,7 @@ from .euler import EulerMaruyama
 from .euler_heun import EulerHeun
 from .implicit import DriftImplicitEuler, SplitStepEuler
 from .milstein import ItoGeneralMilstein, ItoMilstein, StratonovichGeneralMilstein, StratonovichMilstein
+from .reversible import ReversibleHeun
 from .rosenbrock import Rodas5P
 from .runge_kutta import RK4, Bosh3, Dopri5, Dopri8, Euler, Heun, Midpoint, Tsit5
 from .stochastic_rk import SRA1, SRA3, SRI, SRIW1, ShARK
@@ -43,6 +44,7 @@ ALL: tuple[type[Any], ...] = (
     SplitStepEuler,
     PlatenWeak2,
     DRI1,
+    ReversibleHeun,
 )
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "ItoMilstein",
     "Midpoint",
     "PlatenWeak2",
+    "ReversibleHeun",
     "Rodas5P",
     "ShARK",
     "SplitStepEuler",
