@@ -14,6 +14,7 @@ from .rosenbrock import Rodas5P
 from .runge_kutta import RK4, Bosh3, Dopri5, Dopri8, Euler, Heun, Midpoint, Tsit5
 from .stochastic_rk import SRA1, SRA3, SRI, SRIW1, ShARK
 from .tamed import TamedEuler
+from .underdamped import BAOAB, QUICSORT
 from .weak import DRI1, PlatenWeak2
 
 ALL: tuple[type[Any], ...] = (
@@ -47,14 +48,23 @@ ALL: tuple[type[Any], ...] = (
     ReversibleHeun,
 )
 
+# for SDEs of a form of their own, which `ALL` is not tried on: their orders are measured on such SDEs
+STRUCTURED: tuple[type[Any], ...] = (
+    BAOAB,
+    QUICSORT,
+)
+
 __all__ = [
     "ALL",
+    "BAOAB",
     "DRI1",
+    "QUICSORT",
     "RK4",
     "SRA1",
     "SRA3",
     "SRI",
     "SRIW1",
+    "STRUCTURED",
     "Bosh3",
     "Dopri5",
     "Dopri8",
