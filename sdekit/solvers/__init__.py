@@ -7,6 +7,7 @@ from typing import Any
 
 from .euler import EulerMaruyama
 from .euler_heun import EulerHeun
+from .exponential_sde import ExponentialEuler
 from .implicit import DriftImplicitEuler, SplitStepEuler
 from .milstein import ItoGeneralMilstein, ItoMilstein, StratonovichGeneralMilstein, StratonovichMilstein
 from .reversible import ReversibleHeun
@@ -52,6 +53,7 @@ ALL: tuple[type[Any], ...] = (
 STRUCTURED: tuple[type[Any], ...] = (
     BAOAB,
     QUICSORT,
+    ExponentialEuler,
 )
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "Euler",
     "EulerHeun",
     "EulerMaruyama",
+    "ExponentialEuler",
     "Heun",
     "ItoGeneralMilstein",
     "ItoMilstein",
