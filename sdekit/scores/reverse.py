@@ -1,27 +1,31 @@
-"""The law of an SDE run backwards in time, and the family between it and its probability-flow ODE.
+"""The law of an SDE run against its direction, and the family between that and its probability-flow ODE.
 
 For `dx = f dt + G dW` with marginals p_t, every member of
 
     dx = [ f − ½(1 + λ²) ( G Gᵀ ∇ log p_t + ∇·(G Gᵀ) ) ] dt + λ G dW̄          (time running backwards)
 
-has the same marginals p_t. λ ("churn") = 1 is Anderson's reversal, λ = 0 the probability flow.
+has marginals p_t too. λ ("churn") = 1 is Anderson's reversal, λ = 0 the probability flow. Where the SDE itself runs
+backward the bracket has a plus, so that reversing twice gives back the first SDE.
 
 This reverses the law. Running a path backwards on its own noise is another thing, and needs no score.
 
-Notation: f, G, t, x as in `sdekit.protocols`; s = ∇ₓ log p_t the score; λ = churn.
+Notation: f, G, t, x as in `sdekit.protocols`; s = ∇ₓ log p_t the score; λ = churn; S the entries of a sample.
 
 Reference: Anderson (1982), Stochastic Process. Appl. 12(3); Song et al. (2021), equations 6 and 13 and appendix D.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..protocols import SDE, Calculus, Dense, Diffusion, Direction, Noise, Score, apply
+from ..protocols import SDE, Calculus, Dense, Diffusion, Direction, Noise, Score
 from ..sdes.convert import to_ito
+
+_NUMBERS_AT_ONCE = 1 << 22  # derivatives of G held at a time
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,11 @@ class ReverseSDE:
 
     def assemble(self, t: Tensor, x: Tensor, score: Tensor) -> Tensor:
         """The drift, given the score's value at (t, x)."""
-        g = self.process.diffusion(t, x)
-        spread = g * g * score if isinstance(g, Tensor) and self.process.noise is not Noise.SCALAR else outer(g, score)
+        spread = covariance_product(self.process, t, x, score)
         if self.process.noise is not Noise.ADDITIVE:
             spread = spread + covariance_divergence(self.process, t, x)
-        return self.process.drift(t, x) - spread * (0.5 * (1.0 + self.churn**2))
+        weight = 0.5 * (1.0 + self.churn**2) * int(self.process.direction)
+        return self.process.drift(t, x) - spread * weight
 
     def diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
         """`λ G`."""
@@ -69,14 +73,15 @@ def reverse(sde: SDE, score: Score, churn: float = 1.0) -> ReverseSDE:
     """The SDE that runs against `sde` in time and has the same marginals p_t.
 
     score: `(t, x) -> ∇ₓ log p_t(x)`, shaped like x.  churn: 1 for Anderson's reversal, more or less noise for other
-    members of the family; 0 is `probability_flow`. A Stratonovich SDE is converted to Itô first.
+    members of the family; 0 is `probability_flow`. A Stratonovich SDE is converted to Itô first. State-dependent noise
+    needs a diffusion that `torch.func` can differentiate; Dense noise costs S forward derivatives of G a call.
 
-    Raises TypeError if the score is not callable, ValueError for a negative churn or an SDE without noise.
+    Raises TypeError if the score is not callable, ValueError for a negative or infinite churn or an SDE without noise.
     """
     if not callable(score):
         raise TypeError(f"score: expected a function (t, x) -> tensor shaped like x, got {score!r}")
-    if not churn >= 0:
-        raise ValueError(f"churn must be 0 or more, got {churn!r}")
+    if not 0 <= churn < math.inf:
+        raise ValueError(f"churn must be finite and 0 or more, got {churn!r}")
     if sde.noise is Noise.NONE:
         raise ValueError("an ODE has no law to reverse: solve it from t1 to t0 instead")
     return ReverseSDE(to_ito(sde), score, float(churn))
@@ -87,51 +92,60 @@ def probability_flow(sde: SDE, score: Score) -> ReverseSDE:
     return reverse(sde, score, churn=0.0)
 
 
-def outer(g: Diffusion, v: Tensor) -> Tensor:
-    """`G Gᵀ v` for a dense G, or an element-wise G that one Brownian motion drives."""
-    if isinstance(g, Dense):
-        lead = tuple(range(1, v.ndim))
-        matrix = g.matrix.expand(*v.shape, g.matrix.shape[-1])
-        return apply(g, (matrix * v.unsqueeze(-1)).sum(lead))
-    inner = (g * v).flatten(1).sum(1).reshape(-1, *(1,) * (v.ndim - 1))
-    return g * inner
+def covariance_product(sde: SDE, t: Tensor, x: Tensor, v: Tensor) -> Tensor:
+    """`G Gᵀ v`, of the shape of x."""
+    g = sde.diffusion(t, x)
+    if not isinstance(g, Dense) and sde.noise is not Noise.SCALAR:
+        return g * g * v
+    matrix = _columns(g, x)
+    return (matrix @ (matrix.mT @ v.reshape(len(x), -1, 1))).reshape(x.shape)
 
 
 def covariance_divergence(sde: SDE, t: Tensor, x: Tensor) -> Tensor:
-    """`(∇·(G Gᵀ))_i = Σ_j ∂_j (G Gᵀ)_ij`, by automatic differentiation.
+    """`(∇·(G Gᵀ))_i = Σ_j ∂_j (G Gᵀ)_ij`, of the shape of x, by forward differentiation.
 
-    Diagonal noise: 2 g g′. Else, column by column, `G_k (∇·G_k) + (G_k·∇) G_k`, whose divergence takes one
-    Jacobian–vector product per component of x.
+    DIAGONAL noise: 2 g g′, one derivative. Other element-wise noise: 2 g_i ∂_i g_i. Else, with columns k,
+    Σ_jk (∂_j G_ik) G_jk + G_ik ∂_j G_jk. The last two take one derivative of G for every entry of x.
     """
     if sde.noise is Noise.ADDITIVE:
         return torch.zeros_like(x)
+    form = sde.diffusion(t, x)
+    elementwise = not isinstance(form, Dense) and sde.noise is not Noise.SCALAR
+
+    def diagonal(y: Tensor) -> Tensor:
+        g = sde.diffusion(t, y)
+        return _diagonal(g, y) if isinstance(g, Dense) else g.expand_as(y)
+
     if sde.noise is Noise.DIAGONAL:
-        g, slope = torch.func.jvp(lambda y: _tensor(sde, t, y), (x,), (torch.ones_like(x),))
+        g, slope = torch.func.jvp(diagonal, (x,), (torch.ones_like(x),))
         return 2.0 * g * slope
-    columns = sde.diffusion(t, x)
-    count = columns.matrix.shape[-1] if isinstance(columns, Dense) else 1
-    total = torch.zeros_like(x)
-    for k in range(count):
 
-        def column(y: Tensor, k: int = k) -> Tensor:
-            g = sde.diffusion(t, y)
-            return (g.matrix[..., k] if isinstance(g, Dense) else g).expand_as(y)
+    def own(unit: Tensor) -> Tensor:
+        """2 g ∂_j g in entry j."""
+        g, slope = torch.func.jvp(diagonal, (x,), (unit.expand_as(x),))
+        return 2.0 * g * slope * unit
 
-        value, along = torch.func.jvp(column, (x,), (column(x).contiguous(),))
-        total = total + value * _trace(column, x) + along
-    return total
+    def along(unit: Tensor) -> Tensor:
+        """The terms of entry j."""
+        g, slope = torch.func.jvp(lambda y: _columns(sde.diffusion(t, y), y), (x,), (unit.expand_as(x),))
+        one = unit.reshape(1, -1, 1)
+        total = slope @ (g.mT @ one) + g @ (slope.mT @ one)
+        return total.reshape(x.shape)
 
-
-def _tensor(sde: SDE, t: Tensor, x: Tensor) -> Tensor:
-    g = sde.diffusion(t, x)
-    if isinstance(g, Dense):  # a diagonal matrix, written out
-        return torch.diagonal(g.matrix.reshape(x.shape[0], -1, g.matrix.shape[-1]), dim1=1, dim2=2).reshape(x.shape)
-    return g.expand_as(x)
-
-
-def _trace(field: object, x: Tensor) -> Tensor:
-    """`∇·v` by one Jacobian–vector product per component, shaped `(B, 1, …, 1)`."""
     size = x[0].numel()
-    basis = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:]).expand(size, *x.shape)
-    products = torch.func.vmap(lambda e: torch.func.jvp(field, (x,), (e.contiguous(),))[1])(basis.contiguous())  # type: ignore[arg-type]
-    return (products * basis).flatten(2).sum((0, 2)).reshape(-1, *(1,) * (x.ndim - 1))
+    units = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:])
+    held = x.numel() if elementwise else _columns(form, x).numel()
+    chunk = max(1, _NUMBERS_AT_ONCE // max(1, held))
+    return torch.func.vmap(own if elementwise else along, chunk_size=chunk)(units).sum(0)
+
+
+def _columns(g: Diffusion, x: Tensor) -> Tensor:
+    """G as a matrix `(B, S, m)`; an element-wise g is one column."""
+    matrix = g.matrix if isinstance(g, Dense) else g.expand_as(x).unsqueeze(-1)
+    count = matrix.shape[-1]
+    return matrix.expand(*x.shape, count).reshape(len(x), -1, count)
+
+
+def _diagonal(g: Dense, x: Tensor) -> Tensor:
+    """The diagonal of a matrix `(B, *shape, S)`, shaped like x."""
+    return torch.diagonal(_columns(g, x), dim1=1, dim2=2).reshape(x.shape)
