@@ -10,6 +10,7 @@ from .linear import LinearSDE
 from .ornstein_uhlenbeck import OrnsteinUhlenbeck
 from .potentials import DoubleWell, OverdampedLangevin, UnderdampedLangevin
 from .process import AffineProcess, DiffusionProcess, IsotropicGaussian
+from .semilinear import Semilinear
 from .systems import FitzHughNagumo, Lorenz, LotkaVolterra
 from .transition import ElementwiseTransition, MatrixTransition
 
@@ -37,6 +38,7 @@ __all__ = [
     "OrnsteinUhlenbeck",
     "OverdampedLangevin",
     "RectifiedFlow",
+    "Semilinear",
     "StratonovichSDE",
     "SubVP",
     "UnderdampedLangevin",
