@@ -277,7 +277,7 @@ def sample(
     """
     import numpy as np
 
-    from .data import quantise
+    from .data import quantise, shown
     from .pictures import grid
     from .progress import work_bar
     from .run import load
@@ -296,9 +296,9 @@ def sample(
     with work_bar("sampling") as progress:
         samples = draw(model, n, way, seed=seed, first=first, batch=batch, progress=progress)
     file.parent.mkdir(parents=True, exist_ok=True)
-    grid(samples.images).save(file)
-    levels = quantise(samples.images, model.levels).cpu().numpy()
-    np.savez_compressed(arrays, images=levels, levels=model.levels, seed=seed, first=first)
+    levels = quantise(samples.images, model.levels)
+    grid(shown(levels, model.levels)).save(file)
+    np.savez_compressed(arrays, images=levels.cpu().numpy(), levels=model.levels, seed=seed, first=first)
     _say(f"{n} images, {samples.network_evaluations} network evaluations each: {file}")
     return 0
 

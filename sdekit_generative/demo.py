@@ -21,7 +21,7 @@ from torch import Tensor
 from sdekit.random import KeyedDraws
 from sdekit.steps import Adaptive
 
-from .data import Dataset, dequantise
+from .data import Dataset, dequantise, quantise, shown
 from .likelihood import bits_per_dim
 from .metrics import digit_features, frechet_distance
 from .model import ScoreModel
@@ -77,7 +77,7 @@ def finish(run: Run, bar: Bar, training_seconds: float) -> dict[str, Any]:
     for name, sampler in SAMPLERS.items():
         with watch(f"sample_{name}"), bar(f"sampling ({name.upper()})") as progress:
             samples = draw(model, IMAGES, sampler, seed=_SEED, progress=progress)
-        grid(samples.images).save(run.folder / f"samples_{name}.png")
+        grid(shown(quantise(samples.images, model.levels), model.levels)).save(run.folder / f"samples_{name}.png")
         frechet[name] = round(frechet_distance(digit_features(samples.images), reference), 3)
         evaluations[f"sample_{name}"] = samples.network_evaluations
     frechet["floor"] = round(frechet_floor(training, held_out, IMAGES), 3)

@@ -33,6 +33,11 @@ def quantise(y: Tensor, levels: int) -> Tensor:
     return (y * levels).floor().clamp(0, levels - 1).to(torch.uint8)
 
 
+def shown(levels: Tensor, count: int) -> Tensor:
+    """Levels as the brightness they stand for, `k/(L − 1)`: uint8 → floats in [0, 1]."""
+    return levels.to(torch.float32) / (count - 1)
+
+
 @dataclass(frozen=True)
 class DataRange:
     """The interval that stands for [0, 1) inside the model: `x = low + (high − low) y`."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data import quantise
+from ..data import quantise, shown
 from ..data.digits import LEVELS
 
 FEATURES = 32
@@ -45,7 +45,7 @@ class DigitClassifier(nn.Module):
 
 def as_input(levels: Tensor) -> Tensor:
     """uint8 levels as the floats k/16 that the network takes."""
-    return levels.to(torch.float32) / (LEVELS - 1)
+    return shown(levels, LEVELS)
 
 
 @cache

@@ -16,7 +16,7 @@ DIGITS = Recipe(
     parametrisation=PredictVelocity(data_std=0.75),
     network=UNetConfig(channels=32, multipliers=(1, 2, 4), blocks=1, attention=(2,)),
     loss=DenoisingLoss(times=FocusedNoiseLevel()),
-    training=Training(steps=1200, batch=64, learning_rate=2e-3, warmup=100, cooldown=1.0, save_every=100),
+    training=Training(steps=1300, batch=64, learning_rate=2e-3, warmup=100, cooldown=1.0, save_every=100),
 )
 
 FOLDER = Recipe(
