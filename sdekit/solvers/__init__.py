@@ -7,9 +7,14 @@ from typing import Any
 
 from .euler import EulerMaruyama
 from .euler_heun import EulerHeun
+from .exponential import denoise
+from .exponential_multistep import DEIS, AngularAdams, DPMSolverPP, SASolver, UniPC
 from .exponential_sde import ExponentialEuler
+from .exponential_single import DDIM, SEEDS, DPMSolver
+from .heun_samplers import EDMHeun, GottaGoFast
 from .implicit import DriftImplicitEuler, SplitStepEuler
 from .milstein import ItoGeneralMilstein, ItoMilstein, StratonovichGeneralMilstein, StratonovichMilstein
+from .restart import Restart
 from .reversible import ReversibleHeun
 from .rosenbrock import Rodas5P
 from .runge_kutta import RK4, Bosh3, Dopri5, Dopri8, Euler, Heun, Midpoint, Tsit5
@@ -56,36 +61,63 @@ STRUCTURED: tuple[type[Any], ...] = (
     ExponentialEuler,
 )
 
+# for probability_flow(process, score) and reverse(process, score) of an affine process, in every order they come in
+SAMPLERS: tuple[Any, ...] = (
+    DDIM(),
+    *(DPMSolver(p) for p in (1, 2, 3)),
+    *(DPMSolverPP(p) for p in (1, 2, 3)),
+    *(DEIS(p) for p in (1, 2, 3, 4)),
+    *(UniPC(p) for p in (1, 2, 3)),
+    *(SASolver(p, c) for p, c in ((2, 3), (3, 4))),
+    *(AngularAdams(p) for p in (1, 2, 3, 4)),
+    *(SEEDS(p) for p in (1, 2)),
+    EDMHeun(),
+    GottaGoFast(),
+)
+
 __all__ = [
     "ALL",
     "BAOAB",
+    "DDIM",
+    "DEIS",
     "DRI1",
     "QUICSORT",
     "RK4",
+    "SAMPLERS",
+    "SEEDS",
     "SRA1",
     "SRA3",
     "SRI",
     "SRIW1",
     "STRUCTURED",
+    "AngularAdams",
     "Bosh3",
+    "DPMSolver",
+    "DPMSolverPP",
     "Dopri5",
     "Dopri8",
     "DriftImplicitEuler",
+    "EDMHeun",
     "Euler",
     "EulerHeun",
     "EulerMaruyama",
     "ExponentialEuler",
+    "GottaGoFast",
     "Heun",
     "ItoGeneralMilstein",
     "ItoMilstein",
     "Midpoint",
     "PlatenWeak2",
+    "Restart",
     "ReversibleHeun",
     "Rodas5P",
+    "SASolver",
     "ShARK",
     "SplitStepEuler",
     "StratonovichGeneralMilstein",
     "StratonovichMilstein",
     "TamedEuler",
     "Tsit5",
+    "UniPC",
+    "denoise",
 ]
