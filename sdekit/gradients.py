@@ -80,10 +80,10 @@ class Checkpointed:
 
 @dataclass(frozen=True)
 class ReversibleAdjoint:
-    """Remember the final state only, and find the others by undoing the steps: for solvers that can (`ReversibleHeun`).
+    """Remember the final state only and find the others by undoing steps: for solvers that can (`ReversibleHeun`).
 
-    The steps must be known beforehand (`FixedSteps`, `TimeGrid`), without an event. Rounding errors grow on the way back
-    as they do forward; float64 leaves the gradient exact to some 10⁻¹² for mild equations.
+    The steps must be known beforehand (`FixedSteps`, `TimeGrid`), without an event. Rounding errors grow on the way
+    back as they do forward; float64 leaves the gradient exact to some 10⁻¹² for mild equations.
 
     Raises Incompatible for other solvers and steps.
 
