@@ -6,6 +6,7 @@
 from .path import RecordedPath
 from .problem import Moment, Problem, reflected
 from .problems import problems
+from .special import posed, problems_for
 from .study import Errors, Experiment, OrderFit, Work, fit_order, record, strong_errors, weak_errors, work_precision
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "RecordedPath",
     "Work",
     "fit_order",
+    "posed",
     "problems",
+    "problems_for",
     "record",
     "reflected",
     "strong_errors",

@@ -42,6 +42,7 @@ class Problem:
     refine: cells that the path needs within the finest step (more than 1 where the solution feels the Lévy area).
     moment: a test function for weak errors.  autonomous: whether the equation leaves t alone.  reference: where from.
     reads_alike: Itô and Stratonovich readings agree although the noise depends on the state.
+    one_way: the equation has a form that its mirror image lacks, so it is solved in one direction only.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Problem:
     moment: Moment | None = None
     autonomous: bool = True
     reads_alike: bool = False
+    one_way: bool = False
 
     @property
     def noise(self) -> Noise:

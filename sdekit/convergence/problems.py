@@ -120,7 +120,6 @@ def ordinary() -> Twins:
             lambda t, x: -2 * t * x**2,
             (1.0, 0.5),
             lambda x0, t: 1 / (1 / x0 + t * t),
-            span=(0.0, 2.0),
             autonomous=False,
         ),
     )

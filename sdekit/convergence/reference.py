@@ -1,11 +1,12 @@
 """A fine solution on a recorded path, for problems without an exact one.
 
-On every cell the path is replaced by the parabola with the same W and H, and the Stratonovich equation becomes the ODE
+On every cell the path is replaced by the polynomial with the same W and H, and the Stratonovich equation turns into
 
-    y' = f(t, y) h + G(t, y) (W + 6 (1 − 2θ) H),   θ ∈ [0, 1],
+    y' = f(t, y) h + G(t, y) (W + 6 (1 − 2θ) H + 60 (6θ² − 6θ + 1) K),   θ ∈ [0, 1],
 
-taken in one classical Runge–Kutta step. It shares nothing with the solvers under test, has the area E[A | W, H] from
-which the recorded path joins its areas, and converges with strong order 1, and 1.5 for additive noise.
+an ODE taken in one Runge–Kutta step of order 5. It is no method under test, and converges with strong order 1, and 1.5
+for additive noise. K is left out where noise depends on the state: the parabola has the area E[A | W, H] from which the
+recorded path joins its areas.
 
 Reference: Foster, Lyons, Oberhauser (2020), SIAM J. Numer. Anal. 58(3), §4.
 """
@@ -21,6 +22,8 @@ import torch
 from torch import Tensor
 
 from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, apply
+from ..solvers.runge_kutta import combine
+from ..solvers.tableaux import DOPRI5
 
 if TYPE_CHECKING:
     from .path import RecordedPath
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Parabola:
-    """One classical Runge–Kutta step along the parabola with the cell's W and H."""
+class _Polynomial:
+    """One Runge–Kutta step along the polynomial with the cell's W, H and, for additive noise, K."""
 
     calculus: ClassVar[Calculus | None] = Calculus.STRATONOVICH
     levy: ClassVar[Levy] = Levy.H
@@ -41,18 +44,24 @@ class _Parabola:
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         assert dw is not None
-        w, area = dw.W, dw.H
-        assert area is not None
+        w, h = dw.W, dw.H
+        assert h is not None
 
         def slope(theta: float, y: Tensor) -> Tensor:
             t = torch.lerp(span.t0, span.t1, theta)
-            return sde.drift(t, y) * span.h + apply(sde.diffusion(t, y), w + 6.0 * (1.0 - 2.0 * theta) * area)
+            rate = w + 6.0 * (1.0 - 2.0 * theta) * h
+            if dw.K is not None:
+                rate = rate + 60.0 * (6.0 * theta**2 - 6.0 * theta + 1.0) * dw.K
+            return sde.drift(t, y) * span.h + apply(sde.diffusion(t, y), rate)
 
-        k1 = slope(0.0, x)
-        k2 = slope(0.5, x + 0.5 * k1)
-        k3 = slope(0.5, x + 0.5 * k2)
-        k4 = slope(1.0, x + k3)
-        return Step(x + (k1 + 2.0 * (k2 + k3) + k4) / 6.0)
+        slopes: list[Tensor] = []
+        y = x
+        # the last stage of this tableau is the new point, and its slope is not needed
+        for row, node in zip(DOPRI5.a, DOPRI5.c, strict=True):
+            y = x + combine(row, slopes) if row else x
+            if len(slopes) + 1 < len(DOPRI5.c):
+                slopes.append(slope(node, y))
+        return Step(y)
 
 
 def fine_solution(problem: Problem, path: RecordedPath, x0: Tensor, elapsed: Sequence[float]) -> list[Tensor]:
@@ -62,14 +71,15 @@ def fine_solution(problem: Problem, path: RecordedPath, x0: Tensor, elapsed: Seq
     """
     if problem.calculus is Calculus.ITO and problem.noise is not Noise.ADDITIVE and not problem.reads_alike:
         raise ValueError(f"problem {problem.name!r} has no exact solution; for a fine one give it as a StratonovichSDE")
-    like, solver, sign = x0.new_empty(path.shape), _Parabola(), 1.0 if problem.t1 >= problem.t0 else -1.0
+    levy = Levy.K if problem.noise is Noise.ADDITIVE else Levy.H
+    like, solver, sign = x0.new_empty(path.shape), _Polynomial(), 1.0 if problem.t1 >= problem.t0 else -1.0
     ends = [problem.t0 + sign * float(s) for s in path.nodes]
     keys = {round(s / problem.length * 1e9) for s in elapsed}
     found: dict[int, Tensor] = {}
     x = x0
     for i, (a, b) in enumerate(pairwise(ends)):
         span = Span(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64), b - a, i)
-        x = solver.step(problem.sde, span, x, path.increment(span, like, Levy.H), None).x
+        x = solver.step(problem.sde, span, x, path.increment(span, like, levy), None).x
         key = round(float(path.nodes[i + 1]) / problem.length * 1e9)
         if key in keys:
             found[key] = x

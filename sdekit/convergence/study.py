@@ -25,6 +25,7 @@ from ..steps import FixedSteps
 from .path import RecordedPath
 from .problem import Moment, Problem, reflected
 from .reference import fine_solution
+from .special import posed
 
 
 class OrderFit(NamedTuple):
@@ -140,7 +141,7 @@ class Experiment:
         """(states at the save times, state at the end, counts)."""
         problem, times = self.problem, self.save_times
         solution = solve(
-            problem.sde,
+            posed(problem.sde, solver),
             self.x0,
             problem.t0,
             problem.t1,
