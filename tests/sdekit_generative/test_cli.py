@@ -208,3 +208,16 @@ def test_the_number_of_threads_is_noted_and_a_change_is_said(capsys, run):
         assert "begun with 1 threads, going on with 2" in capsys.readouterr().err
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("command", [["sample", "--steps=24"], ["sample", "--sampler=ode"], ["likelihood"]])
+def test_a_model_whose_weights_are_not_numbers_is_said_to_be_so(capsys, run, command):
+    newest = checkpoint.latest(run / "checkpoints")
+    saved = checkpoint.read(newest)
+    shutil.rmtree(newest)
+    saved.tensors["ema"]["leave.bias"].fill_(float("nan"))
+    checkpoint.write(run / "checkpoints", 12, saved, keep=3)
+    assert main([command[0], str(run), *command[1:], "--threads=1"]) == 2
+    *progress, said = capsys.readouterr().err.splitlines()
+    assert "a run: the model gives no finite result for" in said
+    assert all("100 %" in line for line in progress)
