@@ -5,6 +5,7 @@
 
 from typing import Any
 
+from .adams import Adams
 from .euler import EulerMaruyama
 from .euler_heun import EulerHeun
 from .exponential import denoise
@@ -46,6 +47,7 @@ ALL: tuple[type[Any], ...] = (
     Bosh3,
     Tsit5,
     Dopri8,
+    Adams,
     Rodas5P,
     DriftImplicitEuler,
     SplitStepEuler,
@@ -90,6 +92,7 @@ __all__ = [
     "SRI",
     "SRIW1",
     "STRUCTURED",
+    "Adams",
     "AngularAdams",
     "Bosh3",
     "DPMSolver",
