@@ -15,7 +15,7 @@ A contract here is a `Protocol`: any object with these attributes and methods wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -110,6 +110,8 @@ class Increment(NamedTuple):
         K = (1/|h|²) ∫ b(r) (|h|/2 − r) dr ~ N(0, |h|/720)       independent of one another
         A_jk = ½ ∫ (W_j dW_k − W_k dW_j),  (B, m, m), only for `Dense` noise
 
+    halves: the pair of Increments over the first and the second half of the step, for a solver with `halves = True`.
+
     Reference: Foster, Lyons, Oberhauser (2020), SIAM J. Numer. Anal. 58(3), definitions 3.3 to 3.6.
     """
 
@@ -117,6 +119,7 @@ class Increment(NamedTuple):
     H: Tensor | None = None
     K: Tensor | None = None
     A: Tensor | None = None
+    halves: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ class Span(NamedTuple):
     t0: Tensor
     t1: Tensor
     h: float | Tensor
-    index: int | Tensor = 0
+    index: int | Tensor = 0  # pyright: ignore[reportIncompatibleMethodOverride]  # a tuple's own `index` has no use here
     draws: Draws | None = None
 
     def normal(self, purpose: Purpose, like: Tensor, part: int = 0) -> Tensor:
@@ -175,8 +178,10 @@ class SDE(Protocol):
     def calculus(self) -> Calculus: ...
     @property
     def direction(self) -> Direction: ...
-    def drift(self, t: Tensor, x: Tensor, /) -> Tensor: ...
-    def diffusion(self, t: Tensor, x: Tensor, /) -> Diffusion: ...
+    @property
+    def drift(self) -> Function: ...  # a method will do, as will a field that holds a function
+    @property
+    def diffusion(self) -> Callable[[Tensor, Tensor], Diffusion]: ...
 
 
 class Affine(Protocol):
@@ -221,7 +226,8 @@ class Solver(Protocol):
 
     orders: the noise classes it handles, each with its measured order. calculus: the calculus whose solution it
     converges to; None where both agree (ODE and additive noise). levy: what it needs of the path. error_order: the
-    local error estimate shrinks as |h|^error_order; None where a step gives no estimate.
+    local error estimate shrinks as |h|^error_order, which may depend on the noise; None where a step gives no estimate.
+    A solver that takes a step in two halves sets `halves = True`, and finds the increments of both in `dw.halves`.
     """
 
     @property
@@ -231,17 +237,23 @@ class Solver(Protocol):
     @property
     def levy(self) -> Levy: ...
     @property
-    def error_order(self) -> float | None: ...
+    def error_order(self) -> float | Mapping[Noise, float] | None: ...
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any: ...
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step: ...
+
+
+def error_order(solver: Solver, noise: Noise) -> float | None:
+    """The order of the solver's error estimate for this noise; None where it gives none."""
+    order = solver.error_order
+    return order.get(noise) if isinstance(order, Mapping) else order
 
 
 @dataclass(frozen=True)
 class Problem:
     """What a step control may know before the first step.
 
-    t0, t1: 0-d or `(B,)`.  blocks: sizes of the groups of components that are to have an error norm each; None: one group.
-    first_step: a guess of the first step's size `(B,)` for adaptive controls.
+    t0, t1: 0-d or `(B,)`.  noise: that of the SDE.  blocks: sizes of the groups of components that are to have an
+    error norm each; None: one group.  first_step: a guess of the first step's size `(B,)` for adaptive controls.
     """
 
     t0: Tensor
@@ -249,9 +261,14 @@ class Problem:
     x: Tensor
     draws: Draws | None
     solver: Solver
-    stochastic: bool = False
+    noise: Noise = Noise.NONE
     blocks: tuple[int, ...] | None = None
     first_step: Callable[[], Tensor] | None = None
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether there is noise."""
+        return self.noise is not Noise.NONE
 
 
 class Pace(Protocol):
@@ -310,6 +327,6 @@ def expand(t: Tensor, x: Tensor) -> Tensor:
     return t if t.ndim == 0 else t.reshape(-1, *(1,) * (x.ndim - 1))
 
 
-def as_time(t: float | Tensor, device: torch.device | None = None) -> Tensor:
+def as_time(t: float | Sequence[float] | Tensor, device: torch.device | None = None) -> Tensor:
     """A float64 tensor of time(s)."""
     return torch.as_tensor(t, dtype=torch.float64, device=device)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .brownian import BrownianTree, FreshIncrements
+from .brownian.halves import HalvedPath
 from .errors import Incompatible, SolveFailed, Status
 from .events import Event, EventWatch
 from .guard import check_fit
@@ -31,6 +32,7 @@ from .protocols import (
     Span,
     StepControl,
     as_time,
+    error_order,
     expand,
 )
 from .random import Draws, as_draws
@@ -80,6 +82,8 @@ def solve(
     like = _noise_like(watched, start, x0)
     if path is None and like is not None:
         path = _default_path(steps, solver, start, end, like, draws)
+    if path is not None and getattr(solver, "halves", False):
+        path = HalvedPath(path)
     run = Run(watched, solver, steps, start, end, x0, draws, path, like, save, event, progress)
     if gradient is None or not torch.is_grad_enabled():
         run.go()
@@ -126,7 +130,7 @@ class Run:
                 x0,
                 draws,
                 solver,
-                stochastic=like is not None,
+                noise=sde.noise,
                 blocks=getattr(sde, "blocks", None),
                 first_step=lambda: _first_step(sde, solver, steps, t0, t1, x0, like is not None),
             )
@@ -302,12 +306,15 @@ def _default_path(
 def _first_step(
     sde: Watched, solver: Solver, steps: StepControl, t0: Tensor, t1: Tensor, x: Tensor, stochastic: bool
 ) -> Tensor:
-    """A first step size `(B,)` at which the change of x is about a hundredth of its scale.
+    """A first step size `(B,)`: one at which an Euler step changes x by about a hundredth of itself.
 
-    Reference: Hairer, Nørsett, Wanner (1993), §II.4, algorithm for the starting step; the noise moves x by |G| √h.
+    For SDEs it is the time h in which |f| h and |G| √h become as large as x, times (tolerance / |x|)^(1/order), which
+    brings an error of order h^order down to the tolerance.
+
+    Reference: Hairer, Nørsett, Wanner (1993), §II.4, algorithm for the starting step.
     """
     rtol, atol = getattr(steps, "rtol", 1e-3), getattr(steps, "atol", 1e-6)
-    order = solver.error_order or 1.0
+    order = error_order(solver, sde.noise) or 1.0
     with torch.no_grad():
         time, sign = expand(t0, x), torch.sign(t1 - t0)
         scale = atol + rtol * x.abs()
@@ -322,7 +329,11 @@ def _first_step(
         if stochastic:
             g = sde.probe_diffusion(time, x)
             size = g.matrix.square().sum(-1).sqrt() if isinstance(g, Dense) else g.abs().expand_as(x)
-            return torch.minimum(torch.where(d1 > 1e-5, 1.0 / d1, h0 * 100), 0.1 / norm(size.to(x.dtype)).square().clamp(min=1e-12))
+            dg, whole = norm(size.to(x.dtype)), (t1 - t0).abs()
+            # in units of the tolerance; a state of no size is measured by what will become of it
+            size = torch.where(d0 >= 1, d0, (d1 * whole + dg * whole.sqrt()).clamp(min=1.0))
+            change = torch.minimum(size / d1.clamp(min=1e-12), (size / dg.clamp(min=1e-12)).square())
+            return change * size ** (-1.0 / order)
         move = expand(h0 * sign, x)
         f1 = sde.drift(time + move if time.ndim else expand(t0.expand(len(x)), x) + move, x + move.to(x.dtype) * f)
         d2 = norm(f1 - f) / h0

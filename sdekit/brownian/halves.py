@@ -46,7 +46,9 @@ class HalvedPath:
         """The increment from `span.t0` to `inner.t1`, and over its halves."""
         return self._halved(span, inner, self.path.part(span, inner, whole, like, levy), whole, like, levy)
 
-    def _halved(self, span: Span, inner: Span, over: Increment, whole: Increment, like: Tensor, levy: Levy) -> Increment:
+    def _halved(
+        self, span: Span, inner: Span, over: Increment, whole: Increment, like: Tensor, levy: Levy
+    ) -> Increment:
         """`over`, the increment over the inner span, with its halves."""
         half = inner._replace(t1=torch.lerp(inner.t0, inner.t1, 0.5), h=0.5 * inner.h)
         first = self.path.part(span, half, whole, like, levy)

@@ -12,6 +12,7 @@ from .exponential import denoise
 from .exponential_multistep import DEIS, AngularAdams, DPMSolverPP, SASolver, UniPC
 from .exponential_sde import ExponentialEuler
 from .exponential_single import DDIM, SEEDS, DPMSolver
+from .halving import Halving
 from .heun_samplers import EDMHeun, GottaGoFast
 from .implicit import DriftImplicitEuler, SplitStepEuler
 from .milstein import ItoGeneralMilstein, ItoMilstein, StratonovichGeneralMilstein, StratonovichMilstein
@@ -106,6 +107,7 @@ __all__ = [
     "EulerMaruyama",
     "ExponentialEuler",
     "GottaGoFast",
+    "Halving",
     "Heun",
     "ItoGeneralMilstein",
     "ItoMilstein",

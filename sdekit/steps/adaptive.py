@@ -8,7 +8,12 @@ and a step is taken where E ≤ 1. The next step is `h · safety · E_n^−β1 E
 k β1 = p + i + d, k β2 = −(p + 2d), k β3 = d for an estimate of order k, held within `factors`. A sample's steps depend on
 nothing but the sample.
 
-Reference: Söderlind (2003), ACM Trans. Math. Softw. 29(1), §4; Hairer, Nørsett, Wanner (1993), §II.4.
+Steps of an SDE are refused only where the solver has strong order above ½ or the noise is additive. Else the error of a
+step is its noise, to first order; to refuse steps by it would be to choose the noise, and the limit would be the
+solution of another equation.
+
+Reference: Söderlind (2003), ACM Trans. Math. Softw. 29(1), §4; Hairer, Nørsett, Wanner (1993), §II.4; Gaines, Lyons
+(1997), SIAM J. Appl. Math. 57(5), for SDEs.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Incompatible, Status
-from ..protocols import Problem, Span, Step, expand
+from ..protocols import Noise, Problem, Span, Step, error_order, expand
 
 
 def scaled_norm(
@@ -83,7 +88,7 @@ class Adaptive:
         return True
 
     def begin(self, problem: Problem) -> AdaptivePace:
-        if problem.solver.error_order is None:
+        if error_order(problem.solver, problem.noise) is None:
             name = type(problem.solver).__name__
             raise Incompatible(
                 f"Adaptive steps need an error estimate; {name} has none. Use FixedSteps(n) or Halving({name}())."
@@ -104,11 +109,14 @@ class AdaptivePace:
         # below this a step is lost in the rounding of t
         self._floor = torch.clamp(16 * torch.finfo(torch.float64).eps * torch.maximum(start.abs(), self._end.abs()), min=1e-300)
         self._floor = torch.clamp(self._floor, min=control.min_step)
-        order = problem.solver.error_order
+        order = error_order(problem.solver, problem.noise)
         assert order is not None
         p, i, d = control.pid or ((0.1, 0.3, 0.0) if problem.stochastic else (0.4, 0.3, 0.0))
         self._beta = ((p + i + d) / order, -(p + 2 * d) / order, d / order)
         self._order = order
+        # such an error has the size of the step's noise; to refuse steps by it would be to choose the noise
+        exempt = problem.noise in (Noise.NONE, Noise.ADDITIVE)
+        self._takes_all = not exempt and problem.solver.orders[problem.noise].strong <= 0.5
         self._errors = (torch.ones_like(self._t), torch.ones_like(self._t))
         self.active = (length > 0) & torch.isfinite(x.detach()).flatten(1).all(1)
         self.status = torch.where(self.active | (length == 0), int(Status.OK), int(Status.NONFINITE)).to(torch.int64)
@@ -171,7 +179,7 @@ class AdaptivePace:
         h = (t1 - t0).abs()
         norm = scaled_norm(error, x, step.x, control.rtol, control.atol, self._problem.blocks).to(torch.float64)
         finite = torch.isfinite(norm) & torch.isfinite(step.x).flatten(1).all(1)
-        accept = self.active & finite & (norm <= 1)
+        accept = self.active & finite & (self._takes_all | (norm <= 1))
 
         size = torch.where(finite, norm, torch.full_like(norm, math.inf)).clamp(min=1e-10)
         last, before = self._errors
