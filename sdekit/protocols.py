@@ -31,8 +31,17 @@ Score = Callable[[Tensor, Tensor], Tensor]
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """`(t, x) -> E[x(0) | x(t) = x]`, of the shape of x."""
 
-Function = Callable[[Tensor, Tensor], Tensor]
-"""`(t, x) -> tensor` of the shape of x: a drift or an element-wise diffusion."""
+
+class Function(Protocol):
+    """`(t, x) -> tensor` of the shape of x: a drift or an element-wise diffusion."""
+
+    def __call__(self, t: Tensor, x: Tensor, /) -> Tensor: ...
+
+
+class DiffusionFunction(Protocol):
+    """`(t, x) -> G`, element-wise or `Dense`."""
+
+    def __call__(self, t: Tensor, x: Tensor, /) -> Tensor | Dense: ...
 
 
 class Direction(IntEnum):
@@ -181,7 +190,7 @@ class SDE(Protocol):
     @property
     def drift(self) -> Function: ...  # a method will do, as will a field that holds a function
     @property
-    def diffusion(self) -> Callable[[Tensor, Tensor], Diffusion]: ...
+    def diffusion(self) -> DiffusionFunction: ...
 
 
 class Affine(Protocol):

@@ -103,6 +103,7 @@ class Recorder:
         self._next = 0
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
         if isinstance(save.times, Tensor):
+            self._times = save.times
             self._check_times(save.times.detach(), t0.detach(), t1.detach())
             if self._per_sample:
                 self._start_per_sample(save.times, t0, x)
@@ -139,7 +140,7 @@ class Recorder:
             if ahead >= -self._tolerance:
                 value = step.x
             else:
-                t = self._save.times[self._next]  # type: ignore[index]
+                t = self._times[self._next]
                 value = self._bridge.reach(span, t, x, step, dw, state)
             self._steps.append((t, self._value(t, value)))
             self._next += 1

@@ -25,3 +25,9 @@ def test_ci_runs_exactly_the_test_command():
     command = "pip install 'torch==2.13.0' -e '.[test]' && python -m pytest -n 2"
     assert f"```sh\n{command}\n```" in README
     assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_numbers_are_those_of_the_results():
+    from benchmarks.readme import filled
+
+    assert filled(README) == README, "run `python -m benchmarks.readme`"

@@ -6,7 +6,7 @@
 from .path import RecordedPath
 from .problem import Moment, Problem, reflected
 from .problems import problems
-from .special import posed, problems_for
+from .special import posed, problems_for, step_numbers
 from .study import Errors, Experiment, OrderFit, Work, fit_order, record, strong_errors, weak_errors, work_precision
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "problems_for",
     "record",
     "reflected",
+    "step_numbers",
     "strong_errors",
     "weak_errors",
     "work_precision",

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 class _Polynomial:
     """One Runge–Kutta step along the polynomial with the cell's W, H and, for additive noise, K."""
 
-    calculus: ClassVar[Calculus | None] = Calculus.STRATONOVICH
-    levy: ClassVar[Levy] = Levy.H
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {}
+    calculus = Calculus.STRATONOVICH
+    levy = Levy.H
+    error_order = None
+    orders = {}
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
         return None

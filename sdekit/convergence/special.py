@@ -1,6 +1,7 @@
 """Problems in the forms that some solvers ask for: Langevin dynamics, affine processes, semilinear SDEs.
 
-`problems_for(solver, noise)` lists what a solver can be tried on; `posed(sde, solver)` is the SDE as the solver takes it.
+`problems_for(solver, noise)` lists what a solver can be tried on, `posed(sde, solver)` is the SDE in the solver's form,
+and `step_numbers` are those at which an order shows.
 
 Notation: s, σ scale and noise level of an affine process, std = s σ; data N(m, v), so that x(t) ~ N(s m, V) with
 V = s² v + std².
@@ -139,6 +140,25 @@ def problems_for(solver: Solver, noise: Noise, weak: bool = False) -> Twins:
     if type(solver) in {type(s) for s in SAMPLERS}:
         return _affine(noise)
     return problems(noise, solver.calculus or Calculus.ITO, weak)
+
+
+# the fifth order and above reach rounding on grids that a first-order method has yet to resolve
+_ODE_STEPS = {1: (64, 128, 256), 3: (16, 32, 64, 128), 5: (16, 32, 64, 128), 8: (10, 12, 16, 20)}
+
+
+def step_numbers(problem: Problem, order: float, levels: int | None = None) -> tuple[int, ...]:
+    """Numbers of steps at which a strong order shows: enough for its asymptotics, not so many as to meet rounding.
+
+    levels: how many numbers for an SDE, each twice the one before; more of them cost more and measure better.
+    """
+    if problem.one_way and problem.noise is Noise.NONE:
+        # multistep methods need a long run beside their start
+        return (32, 64, 128, 256)
+    if problem.noise is Noise.NONE:
+        return _ODE_STEPS[max(k for k in _ODE_STEPS if k <= order)]
+    first = 8 if problem.refine > 4 else 16
+    count = levels or (3 if order <= 1.0 and problem.refine == 1 else 4)
+    return tuple(first << k for k in range(count))
 
 
 def posed(sde: SDE, solver: Solver) -> SDE:

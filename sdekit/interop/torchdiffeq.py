@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,9 +91,9 @@ class TorchdiffeqSolver:
     atol: float = 1e-9
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
+    calculus = None
+    levy = Levy.W
+    error_order = None
 
     def __post_init__(self) -> None:
         from torchdiffeq._impl.odeint import SOLVERS  # the table has no public name

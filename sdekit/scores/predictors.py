@@ -9,7 +9,7 @@ Reference: Song et al. (2021), appendices E and F.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -40,10 +40,10 @@ class ReverseDiffusion:
     Reference: Song et al. (2021), equation 46 and Algorithms 2 and 3 (predictor lines).
     """
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {Noise.NONE: Order(1.0, 1.0), Noise.ADDITIVE: Order(1.0, 1.0)}
+    calculus = Calculus.ITO
+    levy = Levy.W
+    error_order = None
+    orders = {Noise.NONE: Order(1.0, 1.0), Noise.ADDITIVE: Order(1.0, 1.0)}
 
     def init(self, sde: Any, t: Tensor, x: Tensor) -> Any:
         return None
@@ -69,10 +69,10 @@ class Ancestral:
 
     variance: str | None = None
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {Noise.ADDITIVE: Order(1.0, 1.0)}
+    calculus = Calculus.ITO
+    levy = Levy.W
+    error_order = None
+    orders = {Noise.ADDITIVE: Order(1.0, 1.0)}
 
     def __post_init__(self) -> None:
         if self.variance not in (None, "small", "large"):

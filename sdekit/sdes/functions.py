@@ -14,14 +14,13 @@ Any callable will do: a function, a lambda, a `torch.nn.Module` with parameters 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..protocols import Calculus, Diffusion, Direction, Function, Noise
+from ..protocols import Calculus, DiffusionFunction, Direction, Function, Noise
 
 _MEANINGS = {
     Noise.ADDITIVE: "G(t) does not depend on x",
@@ -58,7 +57,7 @@ def _check_direction(owner: object, direction: object) -> None:
 @dataclass(frozen=True)
 class _FunctionSDE:
     drift: Function
-    diffusion: Callable[[Tensor, Tensor], Diffusion]
+    diffusion: DiffusionFunction
     noise: Noise
     direction: Direction = Direction.FORWARD
 

@@ -17,7 +17,7 @@ Reference: Hairer, Nørsett, Wanner (1993), §III.1 and III.5; Shampine, Gordon 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,9 +67,9 @@ class Adams:
 
     order: int = 5
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.W
-    orders: ClassVar[dict[Noise, Order]] = {Noise.NONE: Order(5.0, 5.0)}
+    calculus = None
+    levy = Levy.W
+    orders = {Noise.NONE: Order(5.0, 5.0)}
 
     def __post_init__(self) -> None:
         if isinstance(self.order, bool) or not isinstance(self.order, int) or not 2 <= self.order <= 7:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -20,10 +20,10 @@ class EulerMaruyama:
     Reference: Maruyama (1955), Rend. Circ. Mat. Palermo 4; Kloeden, Platen (1992), §10.2.
     """
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {
+    calculus = Calculus.ITO
+    levy = Levy.W
+    error_order = None
+    orders = {
         Noise.NONE: Order(1.0, 1.0),
         Noise.ADDITIVE: Order(1.0, 1.0),
         Noise.DIAGONAL: Order(0.5, 1.0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -20,10 +20,10 @@ class EulerHeun:
     Reference: Rümelin (1982), SIAM J. Numer. Anal. 19(3); Kloeden, Platen (1992), §11.1.
     """
 
-    calculus: ClassVar[Calculus | None] = Calculus.STRATONOVICH
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {
+    calculus = Calculus.STRATONOVICH
+    levy = Levy.W
+    error_order = None
+    orders = {
         Noise.NONE: Order(1.0, 1.0),
         Noise.ADDITIVE: Order(1.0, 1.0),
         Noise.DIAGONAL: Order(1.0, 1.0),

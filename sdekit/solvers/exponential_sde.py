@@ -10,7 +10,7 @@ Reference: Lord, Powell, Shardlow (2014), "An Introduction to Computational Stoc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -29,10 +29,10 @@ class ExponentialEuler:
     One evaluation of drift and diffusion a step. Raises Incompatible for an SDE that is not a `Semilinear`.
     """
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {
+    calculus = Calculus.ITO
+    levy = Levy.W
+    error_order = None
+    orders = {
         Noise.NONE: Order(1.0, 1.0),
         Noise.ADDITIVE: Order(1.0, 1.0),
         Noise.DIAGONAL: Order(0.5, 1.0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,10 +29,10 @@ class DDIM:
 
     eta: float | None = None
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {Noise.NONE: Order(1.0, 1.0), Noise.ADDITIVE: Order(1.0, 1.0)}
+    calculus = None
+    levy = Levy.W
+    error_order = None
+    orders = {Noise.NONE: Order(1.0, 1.0), Noise.ADDITIVE: Order(1.0, 1.0)}
 
     def __post_init__(self) -> None:
         if self.eta is not None and not 0.0 <= self.eta <= 1.0:
@@ -84,8 +84,8 @@ class DPMSolver:
 
     order: int = 3
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.W
+    calculus = None
+    levy = Levy.W
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
@@ -142,9 +142,9 @@ class SEEDS:
     order: int = 2
     eta: float | None = None
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.H
-    error_order: ClassVar[float | None] = None
+    calculus = None
+    levy = Levy.H
+    error_order = None
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ class Halving:
 
     solver: Solver
 
-    halves: ClassVar[bool] = True
+    halves = True
 
     def __post_init__(self) -> None:
         if isinstance(self.solver, type) or not hasattr(self.solver, "step"):

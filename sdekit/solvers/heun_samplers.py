@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,10 +41,10 @@ class EDMHeun:
     sigma_max: float = math.inf
     noise_scale: float = 1.0
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = 2.0
-    orders: ClassVar[dict[Noise, Order]] = {Noise.NONE: Order(2.0, 2.0)}
+    calculus = None
+    levy = Levy.W
+    error_order = 2.0
+    orders = {Noise.NONE: Order(2.0, 2.0)}
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.gamma <= math.sqrt(2.0) - 1.0 + 1e-12:
@@ -93,10 +93,10 @@ class GottaGoFast:
     Reference: Jolicoeur-Martineau et al. (2021), arXiv 2105.14080, algorithm 1.
     """
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = 1.5
-    orders: ClassVar[dict[Noise, Order]] = {Noise.NONE: Order(2.0, 2.0), Noise.ADDITIVE: Order(1.0, 2.0)}
+    calculus = None
+    levy = Levy.W
+    error_order = 1.5
+    orders = {Noise.NONE: Order(2.0, 2.0), Noise.ADDITIVE: Order(1.0, 2.0)}
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> None:
         return None

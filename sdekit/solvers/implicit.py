@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,10 +84,10 @@ class DriftImplicitEuler:
 
     theta: float = 1.0
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = _ORDERS
+    calculus = Calculus.ITO
+    levy = Levy.W
+    error_order = None
+    orders = _ORDERS
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.theta <= 1.0:
@@ -115,10 +115,10 @@ class SplitStepEuler:
     Reference: Higham, Mao, Stuart (2002), SIAM J. Numer. Anal. 40(3), equation 3.2.
     """
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = _ORDERS
+    calculus = Calculus.ITO
+    levy = Levy.W
+    error_order = None
+    orders = _ORDERS
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
         return None

@@ -21,7 +21,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,10 +80,10 @@ class _Milstein:
 
     derivative_free: bool = False
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {
+    calculus = Calculus.ITO
+    levy = Levy.W
+    error_order = None
+    orders = {
         Noise.NONE: _ONE,
         Noise.ADDITIVE: _ONE,
         Noise.DIAGONAL: _ONE,

@@ -13,7 +13,7 @@ and 2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+
 
 from torch import Tensor
 
@@ -33,10 +33,10 @@ class ReversibleHeun:
     `undo(sde, span, x1, dw, state1)` returns `(x0, state0)`, to rounding.
     """
 
-    calculus: ClassVar[Calculus | None] = Calculus.STRATONOVICH
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = 2.0
-    orders: ClassVar[dict[Noise, Order]] = {
+    calculus = Calculus.STRATONOVICH
+    levy = Levy.W
+    error_order = 2.0
+    orders = {
         Noise.NONE: Order(2.0, 2.0),
         Noise.ADDITIVE: Order(1.0, 1.0),
         Noise.DIAGONAL: Order(1.0, 1.0),

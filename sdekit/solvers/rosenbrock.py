@@ -106,10 +106,10 @@ class Rodas5P:
     Reference: Steinebach (2023), BIT 63:27.
     """
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = 5.0
-    orders: ClassVar[dict[Noise, Order]] = {Noise.NONE: Order(5.0, 5.0)}
+    calculus = None
+    levy = Levy.W
+    error_order = 5.0
+    orders = {Noise.NONE: Order(5.0, 5.0)}
     tableau: ClassVar[RosenbrockTableau] = RODAS5P
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:

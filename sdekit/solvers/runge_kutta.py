@@ -56,8 +56,8 @@ class RungeKutta:
 
     tableau: ClassVar[Tableau]
     orders: ClassVar[dict[Noise, Order]]
-    calculus: ClassVar[Calculus | None] = Calculus.STRATONOVICH
-    levy: ClassVar[Levy] = Levy.W
+    calculus = Calculus.STRATONOVICH
+    levy = Levy.W
 
     @property
     def error_order(self) -> float | None:

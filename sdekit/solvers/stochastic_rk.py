@@ -66,9 +66,9 @@ class _AdditiveRungeKutta:
 
     tableau: ClassVar[AdditiveTableau]
     orders: ClassVar[dict[Noise, Order]]
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.H
-    error_order: ClassVar[float | None] = 1.5
+    calculus = None
+    levy = Levy.H
+    error_order = 1.5
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
         return None
@@ -167,9 +167,9 @@ class _DiagonalRungeKutta:
 
     tableau: ClassVar[DiagonalTableau]
     orders: ClassVar[dict[Noise, Order]]
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.H
-    error_order: ClassVar[float | None] = 1.5
+    calculus = Calculus.ITO
+    levy = Levy.H
+    error_order = 1.5
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +22,10 @@ class TamedEuler:
     Reference: Hutzenthaler, Jentzen, Kloeden (2012), Ann. Appl. Probab. 22(4), equation (4).
     """
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {
+    calculus = Calculus.ITO
+    levy = Levy.W
+    error_order = None
+    orders = {
         Noise.ADDITIVE: Order(1.0, 1.0),
         Noise.DIAGONAL: Order(0.5, 1.0),
         Noise.SCALAR: Order(0.5, 1.0),

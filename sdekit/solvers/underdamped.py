@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,10 +93,10 @@ class BAOAB:
     Reference: Leimkuhler, Matthews (2013), Appl. Math. Res. eXpress 2013(1), §3.
     """
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.W
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {Noise.ADDITIVE: Order(1.0, 2.0)}
+    calculus = None
+    levy = Levy.W
+    error_order = None
+    orders = {Noise.ADDITIVE: Order(1.0, 2.0)}
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
         _check(self, sde, x)
@@ -134,10 +134,10 @@ class QUICSORT:
     Lyons, Oberhauser (2021), "The shifted ODE method for underdamped Langevin MCMC", for the line between jumps.
     """
 
-    calculus: ClassVar[Calculus | None] = None
-    levy: ClassVar[Levy] = Levy.K
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {Noise.ADDITIVE: Order(3.0, 3.0)}
+    calculus = None
+    levy = Levy.K
+    error_order = None
+    orders = {Noise.ADDITIVE: Order(3.0, 3.0)}
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
         _check(self, sde, x)

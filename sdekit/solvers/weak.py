@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,10 +141,10 @@ class PlatenWeak2:
     Reference: Kloeden, Platen (1992), equation 15.1.3.
     """
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.H
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {Noise.NONE: Order(2.0, 2.0)} | _ANY_NOISE
+    calculus = Calculus.ITO
+    levy = Levy.H
+    error_order = None
+    orders = {Noise.NONE: Order(2.0, 2.0)} | _ANY_NOISE
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
         return None
@@ -193,10 +193,10 @@ class DRI1:
     SIAM J. Numer. Anal. 47(3).
     """
 
-    calculus: ClassVar[Calculus | None] = Calculus.ITO
-    levy: ClassVar[Levy] = Levy.H
-    error_order: ClassVar[float | None] = None
-    orders: ClassVar[dict[Noise, Order]] = {Noise.NONE: Order(3.0, 3.0)} | _ANY_NOISE
+    calculus = Calculus.ITO
+    levy = Levy.H
+    error_order = None
+    orders = {Noise.NONE: Order(3.0, 3.0)} | _ANY_NOISE
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
         return None

@@ -3,7 +3,7 @@
 import itertools
 import math
 import weakref
-from typing import ClassVar
+
 
 import pytest
 import torch
@@ -216,7 +216,7 @@ class _Reversible:
     Reference: Kidger et al. (2021), algorithm 1.
     """
 
-    orders: ClassVar[dict[Noise, Order]] = {noise: Order(0.5, 1.0) for noise in Noise}
+    orders = {noise: Order(0.5, 1.0) for noise in Noise}
     calculus, levy, error_order = Calculus.STRATONOVICH, Levy.W, None
 
     def init(self, sde, t, x):

@@ -19,6 +19,7 @@ from sdekit.convergence import (
     fit_order,
     problems_for,
     reflected,
+    step_numbers,
     weak_errors,
 )
 from sdekit.protocols import Noise, Solver
@@ -26,18 +27,6 @@ from sdekit.sdes.potentials import UnderdampedLangevin
 from sdekit.solvers import ALL
 
 MARGIN = 0.15
-
-# the fifth order and above reach rounding on grids that a first-order method has yet to resolve
-# (the second copy of reversible Heun's state swings for some hundred steps)
-_ODE_STEPS = {1: (64, 128, 256), 2: (256, 512, 1024), 3: (16, 32, 64, 128), 5: (16, 32, 64, 128), 8: (10, 12, 16, 20)}
-
-
-def strong_steps(problem: Problem, claim: float) -> tuple[int, ...]:
-    """Step numbers at which this order shows: enough of them for its asymptotics, not so many as to meet rounding."""
-    if problem.noise is Noise.NONE:
-        return _ODE_STEPS[max(k for k in _ODE_STEPS if k <= claim)]
-    return (8, 16, 32, 64) if problem.refine > 1 else (16, 32, 64) if claim <= 1.0 else (16, 32, 64, 128)
-
 
 def _cases(weak: bool) -> list[Any]:
     """(problem, solver), the solvers of one problem together to share its paths; two problems a class, others slow."""
@@ -73,7 +62,7 @@ def describe(errors: Errors, fit: OrderFit) -> str:
 @pytest.mark.parametrize(("problem", "solver"), _cases(weak=False))
 def test_strong_order_holds_both_ways_and_between_steps(problem: Problem, solver: Solver):
     claim = solver.orders[problem.noise].strong
-    trial = experiment(problem, strong_steps(problem, claim))
+    trial = experiment(problem, step_numbers(problem, claim))
     for run in (trial,) if problem.one_way else (trial, trial.reflected()):
         at_end = run.strong_errors(solver)
         for place, errors in (("at the end", at_end), ("between steps", at_end.between())):
