@@ -6,7 +6,7 @@
     Stratonovich   I_jk = ½ W_j W_k + A_jk
 
 Where columns commute, DG_k[G_j] = DG_j[G_k], the area A drops out. Derivatives are taken along single directions, one
-forward-mode product each, and no Jacobian is built:
+product each, and no Jacobian is built:
 
     element-wise G     ½ (W² − |h|) Dg[g]                one derivative (diagonal noise, or one Brownian motion)
     Stratonovich       ½ D(G W)[G W]                     one derivative, for any number m of commuting columns
@@ -21,6 +21,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,6 +71,20 @@ def along(function: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, reach: flo
     return (function(x + shift) - function(x - shift)) / (2 * reach)
 
 
+def across(function: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
+    """The derivative of an element-wise function at x, times v, by reverse mode.
+
+    Where component i depends on x_i only, the derivative is its own transpose, and reverse mode gives the same product as
+    `along` at a tenth of the cost of a small step. The product itself is not differentiable.
+    """
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_(True)
+        value = function(leaf).expand_as(leaf)
+        if not value.requires_grad:
+            return torch.zeros_like(x)
+        return torch.autograd.grad(value, leaf, v, materialize_grads=True)[0]
+
+
 @dataclass(frozen=True)
 class _Milstein:
     """The step shared by all Milstein schemes.
@@ -100,14 +115,21 @@ class _Milstein:
             return Step(mean, mean=mean)
         g = sde.diffusion(span.t0, x)
         new = diffuse(mean, g, dw.W)
-        return Step(new if sde.noise is Noise.ADDITIVE else new + self._correction(sde, span, x, g, dw), mean=mean)
+        return Step(new if sde.noise is Noise.ADDITIVE else new + self._correction(sde, span, x, g, dw, new.requires_grad), mean=mean)
 
-    def _correction(self, sde: SDE, span: Span, x: Tensor, g: Diffusion, dw: Increment) -> Tensor:
-        """`Σ_jk DG_k[G_j] I_jk`."""
+    def _correction(
+        self, sde: SDE, span: Span, x: Tensor, g: Diffusion, dw: Increment, differentiable: bool
+    ) -> Tensor:
+        """`Σ_jk DG_k[G_j] I_jk`; differentiable where anything in the step so far is."""
         w, ito = dw.W, self.calculus is Calculus.ITO
         size = length_like(span.h, w)
         if not isinstance(g, Dense) and sde.noise is not Noise.GENERAL:
-            slope = along(lambda y: _element_wise(sde.diffusion(span.t0, y)), x, g.expand_as(x), self._reach(span.h))
+            own, g = partial(_own, sde, span.t0), g.expand_as(x)
+            transposes = sde.noise is Noise.DIAGONAL and not differentiable and not torch.is_inference_mode_enabled()
+            if transposes and not self.derivative_free:
+                slope = across(own, x, g)
+            else:
+                slope = along(own, x, g, self._reach(span.h))
             return 0.5 * slope * (w * w - size if ito else w * w)
         if not ito and dw.A is None:
             # W is O(√|h|) already, so that the difference needs no further scale
@@ -134,7 +156,9 @@ class _Milstein:
         return h.abs().clamp(min=torch.finfo(h.dtype).tiny).sqrt() if isinstance(h, Tensor) else abs(h) ** 0.5 or 1.0
 
 
-def _element_wise(g: Diffusion) -> Tensor:
+def _own(sde: SDE, t: Tensor, x: Tensor) -> Tensor:
+    """The element-wise diffusion."""
+    g = sde.diffusion(t, x)
     if isinstance(g, Dense):
         raise Incompatible("diffusion returned a tensor at one state and Dense(matrix) at another; return one of them")
     return g
