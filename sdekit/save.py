@@ -39,8 +39,12 @@ class SaveAt:
         if self.times is not None and self.every is not None:
             raise ValueError("SaveAt takes times=… or every=…, not both")
         if self.times is None and self.every is None and not self.dense:
-            raise ValueError("SaveAt needs times=[…], every=n or dense=True; leave save out to keep the final state only")
-        if self.every is not None and (isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1):
+            raise ValueError(
+                "SaveAt needs times=[…], every=n or dense=True; leave save out to keep the final state only"
+            )
+        if self.every is not None and (
+            isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1
+        ):
             raise ValueError(f"SaveAt: every must be an integer of 1 or more, got {self.every!r}")
         if self.times is not None:
             times = as_time(self.times if isinstance(self.times, Tensor) else list(self.times))
@@ -97,7 +101,9 @@ class Recorder:
         self._steps: list[tuple[Tensor, Tensor]] = []
         self.dense = DenseOutput(x.ndim) if save.dense else None
         if adaptive and save.every is not None:
-            raise ValueError("SaveAt(every=…) counts steps that all samples share; with Adaptive steps use SaveAt(times=[…])")
+            raise ValueError(
+                "SaveAt(every=…) counts steps that all samples share; with Adaptive steps use SaveAt(times=[…])"
+            )
         self._per_sample = adaptive or t0.ndim > 0 or t1.ndim > 0
         self._tolerance = 1e-12 * float(torch.maximum(t0.detach().abs().max(), t1.detach().abs().max()))
         self._next = 0
@@ -114,11 +120,15 @@ class Recorder:
     def _check_times(self, times: Tensor, t0: Tensor, t1: Tensor) -> None:
         if bool((times.diff() * self._sign <= 0).any()):
             order = "increasing" if self._sign > 0 else "decreasing"
-            raise ValueError(f"SaveAt: times must be strictly {order}, in the direction from t0 to t1; got {times.tolist()}")
+            raise ValueError(
+                f"SaveAt: times must be strictly {order}, in the direction from t0 to t1; got {times.tolist()}"
+            )
         slack = 1e-12 * float(torch.maximum(t0.abs().max(), t1.abs().max()))
         first, last = (times[0] - t0) * self._sign, (times[-1] - t1) * self._sign
         if bool((first < -slack).any()) or bool((last > slack).any()):
-            raise ValueError(f"SaveAt: times must lie between t0 = {t0.tolist()} and t1 = {t1.tolist()}, got {times.tolist()}")
+            raise ValueError(
+                f"SaveAt: times must lie between t0 = {t0.tolist()} and t1 = {t1.tolist()}, got {times.tolist()}"
+            )
 
     def _value(self, t: Tensor, x: Tensor) -> Tensor:
         return x if self._save.fn is None else self._save.fn(t.to(x.dtype) if t.ndim else t, x)
@@ -197,7 +207,9 @@ class Recorder:
         if self.dense is not None:
             if step.interpolate is None:
                 name = type(self._bridge.solver).__name__
-                raise ValueError(f"SaveAt(dense=True) needs a solver with dense output, {name} has none; use Dopri5() or times=[…]")
+                raise ValueError(
+                    f"SaveAt(dense=True) needs a solver with dense output, {name} has none; use Dopri5() or times=[…]"
+                )
             self.dense.pieces.append((span.t0, span.t1, accept, step.interpolate))
         if self._save.every is not None:
             if (int(span.index) + 1) % self._save.every == 0:

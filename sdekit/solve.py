@@ -234,10 +234,16 @@ def _failure_message(solution: Solution, t: Tensor) -> str:
         rows = torch.nonzero(status == kind).squeeze(1)
         if len(rows):
             names = ", ".join(str(int(i)) for i in rows[:5]) + (", …" if len(rows) > 5 else "")
-            at = f" (sample {int(rows[0])} stopped at t = {float(t.expand(len(status))[rows[0]]):.6g})" if t.ndim else ""
+            at = (
+                f" (sample {int(rows[0])} stopped at t = {float(t.expand(len(status))[rows[0]]):.6g})" if t.ndim else ""
+            )
             parts.append(f"{len(rows)} {kind.name}: samples {names}{at}")
     advice = "; the solution so far is in .solution, or pass on_failure='return'"
-    return f"{sum(int(s > Status.EVENT) for s in status)} of {len(status)} samples did not reach t1: " + "; ".join(parts) + advice
+    return (
+        f"{sum(int(s > Status.EVENT) for s in status)} of {len(status)} samples did not reach t1: "
+        + "; ".join(parts)
+        + advice
+    )
 
 
 def _check_arguments(x0: Tensor, on_failure: str) -> None:
@@ -248,7 +254,9 @@ def _check_arguments(x0: Tensor, on_failure: str) -> None:
     if x0.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x0: a state needs float32 or float64, got {x0.dtype}; use x0.float()")
     if x0.ndim < 2:
-        raise ValueError(f"x0: expected (B, *shape) with at least one dimension after the batch, got {tuple(x0.shape)}; use x0[:, None]")
+        raise ValueError(
+            f"x0: expected (B, *shape) with at least one dimension after the batch, got {tuple(x0.shape)}; use x0[:, None]"
+        )
     if x0.shape[0] == 0 or x0.numel() == 0:
         raise ValueError(f"x0: the batch is empty, shape {tuple(x0.shape)}")
     if x0.device.type == "meta":

@@ -94,7 +94,9 @@ class Watched:
                     f"expected {(*x.shape, 'm')}"
                 )
             if self.noise is Noise.SCALAR and g.matrix.shape[-1] != 1:
-                raise ValueError(f"SCALAR noise has one Brownian motion, but Dense gives m = {g.matrix.shape[-1]}; declare GENERAL")
+                raise ValueError(
+                    f"SCALAR noise has one Brownian motion, but Dense gives m = {g.matrix.shape[-1]}; declare GENERAL"
+                )
             kind = g.matrix.dtype
         elif isinstance(g, Tensor):
             try:

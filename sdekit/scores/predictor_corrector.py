@@ -53,7 +53,9 @@ class PredictorCorrector:
 
     def init(self, sde: Any, t: Tensor, x: Tensor) -> Any:
         if not hasattr(sde, "score"):
-            raise TypeError("PredictorCorrector needs a score: solve reverse(process, score) or probability_flow(process, score)")
+            raise TypeError(
+                "PredictorCorrector needs a score: solve reverse(process, score) or probability_flow(process, score)"
+            )
         return None if self.predictor is None else self.predictor.init(sde, t, x)
 
     def step(self, sde: Any, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:

@@ -115,11 +115,12 @@ class _Milstein:
             return Step(mean, mean=mean)
         g = sde.diffusion(span.t0, x)
         new = diffuse(mean, g, dw.W)
-        return Step(new if sde.noise is Noise.ADDITIVE else new + self._correction(sde, span, x, g, dw, new.requires_grad), mean=mean)
+        return Step(
+            new if sde.noise is Noise.ADDITIVE else new + self._correction(sde, span, x, g, dw, new.requires_grad),
+            mean=mean,
+        )
 
-    def _correction(
-        self, sde: SDE, span: Span, x: Tensor, g: Diffusion, dw: Increment, differentiable: bool
-    ) -> Tensor:
+    def _correction(self, sde: SDE, span: Span, x: Tensor, g: Diffusion, dw: Increment, differentiable: bool) -> Tensor:
         """`Σ_jk DG_k[G_j] I_jk`; differentiable where anything in the step so far is."""
         w, ito = dw.W, self.calculus is Calculus.ITO
         size = length_like(span.h, w)

@@ -70,11 +70,15 @@ class FixedSteps:
 
     def __post_init__(self) -> None:
         if (self.n is None) == (self.dt is None):
-            raise ValueError("FixedSteps takes either a number of steps, FixedSteps(100), or a size, FixedSteps(dt=0.01)")
+            raise ValueError(
+                "FixedSteps takes either a number of steps, FixedSteps(100), or a size, FixedSteps(dt=0.01)"
+            )
         if self.n is not None and (isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1):
             raise ValueError(f"FixedSteps: the number of steps must be an integer of 1 or more, got {self.n!r}")
         if self.dt is not None and not (isinstance(self.dt, (int, float)) and 0 < self.dt < math.inf):
-            raise ValueError(f"FixedSteps: dt must be positive and finite, got {self.dt!r} (the direction is that of t0 → t1)")
+            raise ValueError(
+                f"FixedSteps: dt must be positive and finite, got {self.dt!r} (the direction is that of t0 → t1)"
+            )
 
     @property
     def adaptive(self) -> bool:
@@ -84,7 +88,9 @@ class FixedSteps:
         t0, t1 = problem.t0, problem.t1
         if _needs_tensors(t0, t1):
             if self.n is None:
-                raise ValueError("FixedSteps(dt=…) needs plain t0 and t1; use FixedSteps(n) where times are per sample or need gradients")
+                raise ValueError(
+                    "FixedSteps(dt=…) needs plain t0 and t1; use FixedSteps(n) where times are per sample or need gradients"
+                )
             n, span = self.n, t1 - t0
             return FixedPace(problem, lambda i: t0 if i == 0 else t1 if i == n else t0 + span * (i / n), n)
         start, end = float(t0), float(t1)
@@ -101,7 +107,9 @@ class FixedSteps:
         assert self.dt is not None
         exact = length / self.dt
         if exact > 1e12:
-            raise ValueError(f"FixedSteps(dt={self.dt}) would take {exact:.1e} steps over a span of {length}; use a larger dt")
+            raise ValueError(
+                f"FixedSteps(dt={self.dt}) would take {exact:.1e} steps over a span of {length}; use a larger dt"
+            )
         nearest = round(exact)
         if nearest >= 1 and abs(exact - nearest) <= 1e-9 * nearest:
             return float(nearest), nearest
@@ -118,7 +126,9 @@ class TimeGrid:
     times: Sequence[float] | Tensor
 
     def __post_init__(self) -> None:
-        times = as_time(self.times).detach().reshape(-1) if isinstance(self.times, Tensor) else as_time(list(self.times))
+        times = (
+            as_time(self.times).detach().reshape(-1) if isinstance(self.times, Tensor) else as_time(list(self.times))
+        )
         if times.ndim != 1 or len(times) < 2:
             raise ValueError(f"TimeGrid takes at least two times, got {self.times!r}")
         gaps = times.diff()
@@ -137,6 +147,8 @@ class TimeGrid:
         ends = (float(problem.t0), float(problem.t1))
         scale = max(abs(ends[0]), abs(ends[1]))
         if any(abs(a - b) > 1e-9 * scale for a, b in zip(ends, (times[0], times[-1]), strict=True)):
-            raise ValueError(f"TimeGrid runs from {times[0]} to {times[-1]}, but solve was asked for t0={ends[0]}, t1={ends[1]}")
+            raise ValueError(
+                f"TimeGrid runs from {times[0]} to {times[-1]}, but solve was asked for t0={ends[0]}, t1={ends[1]}"
+            )
         nodes = (ends[0], *times[1:-1], ends[1])
         return FixedPace(problem, nodes.__getitem__, len(nodes) - 1)
