@@ -1,7 +1,8 @@
 """What a score is good for: reversing laws, sampling, densities."""
 
+from .coordinates import Angle, Clock
 from .correctors import AnnealedLangevin, Langevin
-from .divergence import Exact, Hutchinson
+from .divergence import Exact, Hutchinson, HutchPlusPlus
 from .likelihood import LogLikelihood, log_likelihood
 from .predictor_corrector import PredictorCorrector
 from .predictors import Ancestral, ReverseDiffusion
@@ -9,8 +10,11 @@ from .reverse import ReverseSDE, probability_flow, reverse
 
 __all__ = [
     "Ancestral",
+    "Angle",
     "AnnealedLangevin",
+    "Clock",
     "Exact",
+    "HutchPlusPlus",
     "Hutchinson",
     "Langevin",
     "LogLikelihood",

@@ -17,6 +17,7 @@ Reference: Anderson (1982), Stochastic Process. Appl. 12(3); Song et al. (2021),
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -117,17 +118,17 @@ def covariance_divergence(sde: SDE, t: Tensor, x: Tensor) -> Tensor:
         return _diagonal(g, y) if isinstance(g, Dense) else g.expand_as(y)
 
     if sde.noise is Noise.DIAGONAL:
-        g, slope = torch.func.jvp(diagonal, (x,), (torch.ones_like(x),))
+        g, slope = _with_slope(diagonal, x, torch.ones_like(x))
         return 2.0 * g * slope
 
     def own(unit: Tensor) -> Tensor:
         """2 g ∂_j g in entry j."""
-        g, slope = torch.func.jvp(diagonal, (x,), (unit.expand_as(x),))
+        g, slope = _with_slope(diagonal, x, unit.expand_as(x))
         return 2.0 * g * slope * unit
 
     def along(unit: Tensor) -> Tensor:
         """The terms of entry j."""
-        g, slope = torch.func.jvp(lambda y: _columns(sde.diffusion(t, y), y), (x,), (unit.expand_as(x),))
+        g, slope = _with_slope(lambda y: _columns(sde.diffusion(t, y), y), x, unit.expand_as(x))
         one = unit.reshape(1, -1, 1)
         total = slope @ (g.mT @ one) + g @ (slope.mT @ one)
         return total.reshape(x.shape)
@@ -137,6 +138,12 @@ def covariance_divergence(sde: SDE, t: Tensor, x: Tensor) -> Tensor:
     held = x.numel() if elementwise else _columns(form, x).numel()
     chunk = max(1, _NUMBERS_AT_ONCE // max(1, held))
     return torch.func.vmap(own if elementwise else along, chunk_size=chunk)(units).sum(0)
+
+
+def _with_slope(function: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """A function at x and its derivative along v."""
+    found = torch.func.jvp(function, (x,), (v,))
+    return found[0], found[1]
 
 
 def _columns(g: Diffusion, x: Tensor) -> Tensor:
