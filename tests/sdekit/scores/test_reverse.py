@@ -339,7 +339,7 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(TypeError, match="score: expected a function"):
         reverse(VP(), torch.zeros(3))  # type: ignore[arg-type]
     for churn in (-1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="churn must be finite"):
+        with pytest.raises(ValueError, match="churn must be"):
             reverse(VP(), score, churn)
     with pytest.raises(ValueError, match="an ODE has no law to reverse"):
         reverse(ODE(lambda t, x: -x), score)
