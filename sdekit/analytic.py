@@ -20,6 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .arguments import floating
 from .protocols import Denoiser, Score
 from .random import Draws, Purpose, as_draws
 from .sdes.mixture import Components, Posterior, carry, diagonalise, posterior
@@ -151,17 +152,17 @@ class GaussianMixture(_MixtureLaw):
     covs: Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        means = _floating(self.means)
+        means = floating("GaussianMixture: means", self.means)
         if means.ndim < 2:
             raise ValueError(f"GaussianMixture: means must be (K, *shape), got {tuple(means.shape)}")
         if (self.stds is None) == (self.covs is None):
             raise ValueError("GaussianMixture: give exactly one of stds and covs")
         count = means.shape[0]
-        weights = torch.ones(count) if self.weights is None else torch.as_tensor(self.weights)
+        weights = torch.ones(count) if self.weights is None else floating("GaussianMixture: weights", self.weights)
         if weights.shape != (count,) or not bool((weights > 0).all()):
             raise ValueError(f"GaussianMixture: weights must be {count} positive numbers, got {weights.tolist()}")
         weights = weights.to(means.device, torch.float64)
-        variance = None if self.stds is None else _variances(torch.as_tensor(self.stds, dtype=torch.float64), means)
+        variance = None if self.stds is None else _variances(floating("GaussianMixture: stds", self.stds).double(), means)
         self._set((weights / weights.sum()).log(), means, variance, self.covs)
 
     @property
@@ -191,20 +192,15 @@ class GaussianData(_MixtureLaw):
     def __post_init__(self) -> None:
         if (self.cov is None) == (self.std is None):
             raise ValueError("GaussianData: give exactly one of cov and std")
-        mean = _floating(self.mean).unsqueeze(0)
+        mean = floating("GaussianData: mean", self.mean).unsqueeze(0)
         if mean.ndim < 2:
             raise ValueError("GaussianData: mean must have the shape of one sample, (D,) or (C, H, W); got a number")
         variance = None
         if self.std is not None:
-            std = torch.as_tensor(self.std, dtype=torch.float64)
+            std = floating("GaussianData: std", self.std).double()
             variance = _variances(std.unsqueeze(0) if std.ndim else std, mean)
-        cov = None if self.cov is None else torch.as_tensor(self.cov).unsqueeze(0)
+        cov = None if self.cov is None else floating("GaussianData: cov", self.cov).unsqueeze(0)
         self._set(torch.zeros(1, dtype=torch.float64, device=mean.device), mean, variance, cov)
-
-
-def _floating(values: Tensor) -> Tensor:
-    values = torch.as_tensor(values)
-    return values if values.is_floating_point() else values.to(torch.get_default_dtype())
 
 
 def _variances(std: Tensor, means: Tensor) -> Tensor:
@@ -218,8 +214,8 @@ def _variances(std: Tensor, means: Tensor) -> Tensor:
             f"standard deviations must be one number, one for each of {means.shape[0]} components, or of the shape "
             f"{tuple(means.shape)} of the means; got shape {tuple(std.shape)}"
         )
-    if not bool((squares >= 0).all()):
-        raise ValueError(f"standard deviations must not be negative, got {std.tolist()}")
+    if not bool(((squares >= 0) & torch.isfinite(squares)).all()):
+        raise ValueError(f"standard deviations must not be negative or infinite, got {std.tolist()}")
     return squares.square().to(means.device)
 
 

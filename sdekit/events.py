@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arguments import check_integer
 from .errors import Status
 from .protocols import Increment, Levy, Span, Step, expand
 from .save import Bridge, select
@@ -30,6 +31,13 @@ class Event:
     condition: Callable[[Tensor, Tensor], Tensor]
     rising: bool | None = None
     iterations: int = 30
+
+    def __post_init__(self) -> None:
+        if not callable(self.condition):
+            raise TypeError(f"Event: condition must be a function of (t, x), got {self.condition!r}")
+        if self.rising not in (True, False, None):
+            raise TypeError(f"Event: rising must be True, False or None, got {self.rising!r}")
+        check_integer("Event: iterations", self.iterations, 1)
 
 
 class EventWatch:

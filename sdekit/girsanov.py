@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arguments import check_has, check_state
 from .errors import Incompatible
 from .protocols import (
     SDE,
@@ -98,6 +99,8 @@ def path_kl(
 
     Raises Incompatible where calculus, direction or diffusion (at t0, x0) differ, and what `solve` raises.
     """
+    if save is not None:
+        check_has("save", save, ("times", "every", "fn", "dense"), "SaveAt(times=[…]) or SaveAt(every=n)")
     if save is not None and (save.fn is not None or save.dense):
         raise ValueError("path_kl: save takes times=… or every=…; apply functions to the saved states instead")
     pair = _Pair(posterior, prior, tuple(x0.shape[1:]) if isinstance(x0, Tensor) else ())
@@ -154,6 +157,9 @@ class _Pair:
 
     def check(self, x0: Tensor, t0: float | Tensor) -> None:
         """Raise unless the two SDEs may be compared."""
+        for sde in (self.posterior, self.prior):
+            if isinstance(sde, type):
+                raise TypeError(f"path_kl: posterior and prior must be SDEs, got the class {sde.__name__}")
         for name in ("noise", "calculus", "direction"):
             ours, theirs = getattr(self.posterior, name, None), getattr(self.prior, name, None)
             if ours is None or theirs is None:
@@ -162,8 +168,9 @@ class _Pair:
                 raise Incompatible(f"path_kl: posterior and prior differ in {name}, {ours.name} and {theirs.name}")
         if self.noise is Noise.NONE or self.prior.noise is Noise.NONE:
             raise Incompatible("path_kl: the path law of an ODE has no density; both SDEs need noise")
-        if not isinstance(x0, Tensor) or x0.ndim < 2 or not x0.is_floating_point():
-            raise TypeError("path_kl: x0 must be a floating tensor (B, *shape)")
+        for sde in (self.posterior, self.prior):
+            check_has("posterior and prior", sde, ("drift", "diffusion"), "SDEs with a drift and a diffusion")
+        check_state("x0", x0)
         with torch.no_grad():
             t = expand(as_time(t0), x0)
             t = t.to(x0.dtype) if t.ndim else t

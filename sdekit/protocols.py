@@ -337,5 +337,8 @@ def expand(t: Tensor, x: Tensor) -> Tensor:
 
 
 def as_time(t: float | Sequence[float] | Tensor, device: torch.device | None = None) -> Tensor:
-    """A float64 tensor of time(s)."""
-    return torch.as_tensor(t, dtype=torch.float64, device=device)
+    """A float64 tensor of time(s). Raises TypeError for anything else."""
+    try:
+        return torch.as_tensor(t, dtype=torch.float64, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"a time must be a number or a tensor of numbers, got {t!r}") from error

@@ -30,6 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arguments import check_integer
+
 Shape = tuple[int, ...]
 
 
@@ -142,6 +144,13 @@ class _Generator:
 _NORMAL, _UNIFORM = 0, 1
 
 
+def check_seed(seed: object, first: object) -> None:
+    """Raise unless seed is an integer, and first the index of a sample."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"seed: expected an integer, or a source of draws such as Replay(…), got {seed!r}")
+    check_integer("first: the index of a sample", first, 0)
+
+
 class KeyedDraws:
     """Numbers keyed by (seed, purpose, sample, step); row 0 of every draw is sample `first`.
 
@@ -149,10 +158,7 @@ class KeyedDraws:
     """
 
     def __init__(self, seed: int, first: int = 0) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-            raise TypeError(f"seed: expected an integer, got {seed!r}")
-        if first < 0:
-            raise ValueError(f"first: expected the index of a sample, 0 or more, got {first}")
+        check_seed(seed, first)
         self.seed, self.first = int(seed), int(first)
         self._chunks: dict[tuple, tuple[int, Tensor]] = {}
         self._generators: dict[torch.device, _Generator] = {}
@@ -247,7 +253,9 @@ class Replay:
 
 def as_draws(seed: int | Draws, first: int = 0) -> Draws:
     """The source that `seed=` names: an integer makes a `KeyedDraws`, any other source is taken as it is."""
-    return KeyedDraws(seed, first) if isinstance(seed, (int, np.integer)) else seed
+    if isinstance(seed, (int, np.integer)) or not all(hasattr(seed, name) for name in ("normal", "uniform", "sign")):
+        return KeyedDraws(seed, first)  # type: ignore[arg-type]
+    return seed
 
 
 # --- counter-based numbers -----------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ class SaveAt:
     dense: bool = False
 
     def __post_init__(self) -> None:
+        if self.fn is not None and not callable(self.fn):
+            raise TypeError(f"SaveAt: fn must be a function of (t, x), got {self.fn!r}")
         if self.times is not None and self.every is not None:
             raise ValueError("SaveAt takes times=… or every=…, not both")
         if self.times is None and self.every is None and not self.dense:
@@ -47,7 +49,7 @@ class SaveAt:
         ):
             raise ValueError(f"SaveAt: every must be an integer of 1 or more, got {self.every!r}")
         if self.times is not None:
-            times = as_time(self.times if isinstance(self.times, Tensor) else list(self.times))
+            times = as_time(self.times)
             if times.ndim != 1 or len(times) == 0:
                 raise ValueError(f"SaveAt: times must be a non-empty list of times, got {self.times!r}")
             if not bool(torch.isfinite(times.detach()).all()):
@@ -131,7 +133,13 @@ class Recorder:
             )
 
     def _value(self, t: Tensor, x: Tensor) -> Tensor:
-        return x if self._save.fn is None else self._save.fn(t.to(x.dtype) if t.ndim else t, x)
+        if self._save.fn is None:
+            return x
+        value = self._save.fn(t.to(x.dtype) if t.ndim else t, x)
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.shape[:1] != x.shape[:1]:
+            got = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"SaveAt: fn(t, x) must return a floating tensor ({len(x)}, …), got {got}")
+        return value
 
     # --- all samples at the same time ---
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .arguments import check_has, check_state
 from .brownian import BrownianTree, FreshIncrements
 from .brownian.halves import HalvedPath
 from .errors import Incompatible, SolveFailed, Status
@@ -74,7 +75,10 @@ def solve(
     Returns a `Solution`. Raises Incompatible for objects that do not fit together, ValueError or TypeError for bad
     arguments, SolveFailed for samples that did not reach t1.
     """
-    _check_arguments(x0, on_failure)
+    check_state("x0", x0)
+    if on_failure not in ("raise", "return"):
+        raise ValueError(f"on_failure: expected 'raise' or 'return', got {on_failure!r}")
+    _check_objects(steps, save, path, event, gradient, progress)
     start, end = _check_times(t0, t1, x0)
     draws = as_draws(seed, first)
     watched = Watched(sde, x0)
@@ -246,23 +250,20 @@ def _failure_message(solution: Solution, t: Tensor) -> str:
     )
 
 
-def _check_arguments(x0: Tensor, on_failure: str) -> None:
-    if not isinstance(x0, Tensor):
-        raise TypeError(f"x0: expected a tensor (B, *shape), got {type(x0).__name__}; use torch.as_tensor(x0)")
-    if not x0.is_floating_point():
-        raise TypeError(f"x0: expected a floating dtype, got {x0.dtype}; use x0.float()")
-    if x0.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x0: a state needs float32 or float64, got {x0.dtype}; use x0.float()")
-    if x0.ndim < 2:
-        raise ValueError(
-            f"x0: expected (B, *shape) with at least one dimension after the batch, got {tuple(x0.shape)}; use x0[:, None]"
-        )
-    if x0.shape[0] == 0 or x0.numel() == 0:
-        raise ValueError(f"x0: the batch is empty, shape {tuple(x0.shape)}")
-    if x0.device.type == "meta":
-        raise ValueError("x0 is on the meta device and has no values")
-    if on_failure not in ("raise", "return"):
-        raise ValueError(f"on_failure: expected 'raise' or 'return', got {on_failure!r}")
+def _check_objects(
+    steps: object, save: object, path: object, event: object, gradient: object, progress: object
+) -> None:
+    check_has("steps", steps, ("adaptive", "begin"), "a control such as FixedSteps(100) or Adaptive(rtol=…, atol=…)")
+    if save is not None:
+        check_has("save", save, ("times", "every", "fn", "dense"), "SaveAt(times=[…]) or SaveAt(every=n)")
+    if path is not None:
+        check_has("path", path, ("increment",), "a Brownian path such as BrownianTree(…)")
+    if event is not None:
+        check_has("event", event, ("condition", "rising", "iterations"), "Event(condition)")
+    if gradient is not None:
+        check_has("gradient", gradient, ("march",), "Checkpointed() or ReversibleAdjoint()")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: expected a function of the fraction done, got {progress!r}")
 
 
 def _check_times(t0: float | Tensor, t1: float | Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,8 +275,8 @@ def _check_times(t0: float | Tensor, t1: float | Tensor, x0: Tensor) -> tuple[Te
             raise TypeError(f"{name}: expected a time, a float or a 0-d or (B,) tensor, got {t!r}") from error
         if time.ndim > 1 or (time.ndim == 1 and len(time) != len(x0)):
             raise ValueError(f"{name}: expected a float, 0-d or ({len(x0)},) tensor, got shape {tuple(time.shape)}")
-        if not bool(torch.isfinite(time.detach()).all()):
-            raise ValueError(f"{name} must be finite, got {t!r}")
+        if not bool((time.detach().abs() <= torch.finfo(x0.dtype).max).all()):
+            raise ValueError(f"{name} must be finite in {x0.dtype}, got {t!r}")
         times.append(time.to(x0.device) if time.ndim else time)
     signs = torch.sign(times[1].detach() - times[0].detach())
     if bool((signs > 0).any()) and bool((signs < 0).any()):

@@ -35,9 +35,13 @@ def check_like(name: str, value: Any, x: Tensor) -> None:
         raise TypeError(f"{name}(t, x) returned {value.dtype} for x of {x.dtype}; keep the dtype of x")
 
 
-def _batched(g: Any, x: Tensor) -> Any:
-    """A matrix `(*shape, m)`, the same for all samples, with its batch dimension written out."""
-    return Dense(g.matrix.unsqueeze(0)) if isinstance(g, Dense) and g.matrix.ndim == x.ndim else g
+def _formed(g: Any, x: Tensor) -> Any:
+    """A diffusion in the form that solvers take: a number in the dtype of x, a matrix with its batch dimension."""
+    if isinstance(g, Tensor):
+        return g.to(x.dtype) if g.ndim == 0 else g
+    if not isinstance(g, Dense) or not isinstance(g.matrix, Tensor) or g.matrix.ndim != x.ndim:
+        return g
+    return Dense(g.matrix.unsqueeze(0))
 
 
 class Watched:
@@ -45,13 +49,16 @@ class Watched:
 
     def __init__(self, sde: SDE, x: Tensor) -> None:
         for name in ("drift", "noise", "calculus", "direction"):
+            if isinstance(sde, type):
+                raise TypeError(f"sde: expected an SDE, got the class {sde.__name__}; write {sde.__name__}(…)")
             if not hasattr(sde, name):
                 raise TypeError(
                     f"sde: {type(sde).__name__} has no `{name}`; wrap functions in ItoSDE(drift, diffusion, noise), "
                     f"StratonovichSDE(…) or ODE(drift), or give your class the attributes of sdekit.SDE"
                 )
         self._score: CountedScore | None = None
-        if callable(getattr(sde, "score", None)) and dataclasses.is_dataclass(sde):
+        fields = {field.name for field in dataclasses.fields(sde)} if dataclasses.is_dataclass(sde) else ()
+        if "score" in fields and callable(getattr(sde, "score", None)):
             self._score = CountedScore(sde.score)  # type: ignore[attr-defined]
             sde = dataclasses.replace(sde, score=self._score)  # type: ignore[type-var]
         self.inner = sde
@@ -77,13 +84,13 @@ class Watched:
 
     def diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
         self.diffusion_calls += 1
-        return _batched(self._diffusion(t.to(x.dtype) if t.ndim else t, x), x)  # type: ignore[misc]
+        return _formed(self._diffusion(t.to(x.dtype) if t.ndim else t, x), x)  # type: ignore[misc]
 
     def probe_diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
         """One diffusion evaluation, with its form checked; not counted as work of the solver."""
         if self._diffusion is None:
             raise TypeError(f"sde: {type(self.inner).__name__} declares {self.noise.name} noise but has no `diffusion`")
-        g = _batched(self._diffusion(t.to(x.dtype) if t.ndim else t, x), x)
+        g = _formed(self._diffusion(t.to(x.dtype) if t.ndim else t, x), x)
         if isinstance(g, Dense):
             if not isinstance(g.matrix, Tensor) or g.matrix.ndim < 2:
                 raise ValueError("diffusion: Dense takes a matrix (B, *shape, m)")

@@ -34,6 +34,7 @@ class BrownianGrid:
         device: torch.device | str = "cpu",
     ) -> None:
         self._place(times)
+        law.check_request("BrownianGrid", shape, levy, dtype)
         where, draws = torch.device(device), KeyedDraws(seed, first)
         lengths, shape = self.times.diff().tolist(), tuple(shape)
         fine: list[Tensor] = []
@@ -43,7 +44,7 @@ class BrownianGrid:
                 z = draws.normal(Purpose.PATH, step, shape, dtype, where, k)
                 torch.mul(z, law.std(h, k, z), out=kept[step])
             fine.append(kept)
-        self.levy, self._fine = Levy(levy), Increment(*fine)
+        self.levy, self._fine = levy, Increment(*fine)
 
     @classmethod
     def from_increments(
@@ -63,7 +64,7 @@ class BrownianGrid:
         return grid
 
     def _place(self, times: Tensor | Sequence[float]) -> None:
-        t = torch.as_tensor(times, dtype=torch.float64).detach().cpu()
+        t = as_time(times).detach().cpu()
         if t.ndim != 1 or len(t) < 2 or not bool(torch.isfinite(t).all()) or not bool((t.diff() > 0).all()):
             raise ValueError(f"times: expected two or more finite times in increasing order, got {times}")
         self.times, self._slack = t, 1e-6 * float(t.diff().min())

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..arguments import check_dtype
+from ..arguments import check_shape as check_shape_argument
 from ..errors import Incompatible
 from ..protocols import Increment, Levy, expand, match
 
@@ -113,6 +115,14 @@ def where(mask: Tensor, a: Increment, b: Increment) -> Increment:
     pairs = ((getattr(a, name), getattr(b, name)) for name in ("H", "K", "A"))
     more = (None if x is None else torch.where(expand(mask, x), x, y) for x, y in pairs)
     return Increment(torch.where(expand(mask, a.W), a.W, b.W), *more)
+
+
+def check_request(maker: str, shape: object, levy: object, dtype: object) -> None:
+    """Raise unless a path can be made of noise of this shape, level and dtype."""
+    check_shape_argument(f"{maker}: shape", shape)
+    check_dtype(f"{maker}: dtype", dtype)
+    if not isinstance(levy, Levy):
+        raise TypeError(f"{maker}: levy must be a member of sdekit.Levy, such as Levy.H, got {levy!r}")
 
 
 def check_level(held: Levy, asked: Levy, maker: str) -> None:

@@ -14,8 +14,9 @@ import math
 import torch
 from torch import Tensor
 
+from ..arguments import check_number
 from ..protocols import Increment, Levy, Span, as_time
-from ..random import Purpose, Shape, fold, mixed_keys
+from ..random import Purpose, Shape, check_seed, fold, mixed_keys
 from . import levy as law
 from .area import piece_lengths
 from .dyadic import Series
@@ -31,8 +32,7 @@ class Clock:
         size = max(abs(t0), abs(t1))
         e = min(60 - math.frexp(t1 - t0)[1], 61 - math.frexp(size)[1], 1000)
         if tol is not None:
-            if not tol > 0:
-                raise ValueError(f"tol: expected a positive length of time, or None for the finest clock, got {tol}")
+            check_number("tol, a length of time (None for the finest clock),", tol, above=0.0)
             e = min(e, math.ceil(-math.log2(tol)))
         self.t0, self.t1, self.rate = t0, t1, 2.0**e
         self.origin = round(t0 * self.rate)
@@ -45,7 +45,7 @@ class Clock:
     def read(self, t: Tensor) -> int | Tensor:
         """Ticks of times, each rounded to the nearest; raises where a time lies outside by more than rounding."""
         if t.numel() == 1:
-            time = float(t)
+            time = float(t.detach())
             inside = self.t0 <= time <= self.t1
             return round(time * self.rate) - self.origin if inside else int(self._near(t))
         ticks = (t.detach().reshape(-1).cpu() * self.rate).round().to(torch.int64) - self.origin
@@ -86,14 +86,15 @@ class BrownianTree:
         tol: float | None = None,
         area_rate: float = 1.0,
     ) -> None:
+        for name, t in (("t0", t0), ("t1", t1)):
+            check_number(f"BrownianTree: {name}", t)
         low, high = sorted((float(t0), float(t1)))
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        if low == high:
             raise ValueError(f"t0 and t1: expected two different finite times, got {t0} and {t1}")
-        if not area_rate > 0:
-            raise ValueError(f"area_rate: expected a positive number of pieces per 1/|h|, got {area_rate}")
-        self.shape, self.levy, self.dtype, self.device = tuple(shape), Levy(levy), dtype, torch.device(device)
-        if len(self.shape) < 1 or min(self.shape) < 0:
-            raise ValueError(f"shape: expected the noise's (B, …), got {shape}")
+        check_number("area_rate, the number of pieces per 1/|h|,", area_rate, above=0.0)
+        law.check_request("BrownianTree", shape, levy, dtype)
+        check_seed(seed, first)
+        self.shape, self.levy, self.dtype, self.device = tuple(shape), levy, dtype, torch.device(device)
         self.seed, self.first, self.area_rate = seed, first, area_rate
         self._clock = Clock(low, high, tol)
         count = law.terms(self.levy)
@@ -107,7 +108,11 @@ class BrownianTree:
     def __call__(self, ta: float | Tensor, tb: float | Tensor) -> Increment:
         """The increment from ta to tb, floats, 0-d or `(B,)`; where tb < ta it is the path traversed backwards."""
         levy = Levy.H if self.levy is Levy.AREA and len(self.shape) != 2 else self.levy
-        return self._between(as_time(ta), as_time(tb), levy, self.dtype)
+        times = as_time(ta), as_time(tb)
+        for t in times:
+            if t.ndim > 1 or t.numel() not in (1, self.shape[0]):
+                raise ValueError(f"a time must be a number or ({self.shape[0]},), one a sample, got {tuple(t.shape)}")
+        return self._between(*times, levy, self.dtype)
 
     def value(self, t: float | Tensor) -> Tensor:
         """W at t, with W = 0 at the earlier end of the domain."""

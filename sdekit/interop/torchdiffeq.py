@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import Incompatible
-from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, as_time
+from ..protocols import SDE, Increment, Levy, Noise, Order, Span, Step, as_time
 from .torchsde import modules
 
 ORDERS = {

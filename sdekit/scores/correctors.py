@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import check_numbers
 from ..protocols import Span, expand, match
 from ..random import Purpose
 
@@ -57,8 +58,7 @@ class Langevin:
     compat: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.snr > 0:
-            raise ValueError(f"Langevin: snr must be positive, got {self.snr!r}")
+        check_numbers(self, "snr", above=0.0)
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"Langevin: steps must be 1 or more, got {self.steps!r}; leave the corrector out for none")
         if self.compat not in (None, "song2021"):

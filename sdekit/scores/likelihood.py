@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import check_has, check_number, check_state
 from ..errors import Status
 from ..protocols import Calculus, Direction, Law, Noise, Score, Solver, StepControl, expand
 from ..random import Draws, as_draws
@@ -117,6 +118,7 @@ def log_likelihood(
     Raises SolveFailed like `solve`; ValueError for a score without a gradient or for bad arguments.
     """
     divergence = Exact() if divergence is None else divergence
+    check_has("divergence", divergence, ("draw", "probes", "exact"), "Exact() or Hutchinson(probes=n)")
     start, end, law = _ends(process, x, t_min, t_max, prior)
     _check_target(standard_error, max_probes, divergence)
     flow = flow_of(probability_flow(process, score), coordinates)
@@ -246,20 +248,18 @@ def _added(total: Stats, part: Stats, rows: Tensor) -> Stats:
 
 
 def _ends(process: Any, x: Tensor, t_min: float | None, t_max: float | None, prior: Any) -> tuple[float, float, Any]:
-    if not isinstance(x, Tensor) or x.ndim < 2:
-        raise ValueError(f"x: expected a tensor (B, *shape), got {tuple(x.shape) if isinstance(x, Tensor) else x!r}")
-    if not x.is_floating_point():
-        raise TypeError(f"x: expected a floating dtype, got {x.dtype}; use x.float(), dequantised for images")
+    check_state("x", x)
     for name, value in (("t_min", t_min), ("t_max", t_max), ("prior", prior)):
-        if value is None and not hasattr(process, name):
-            raise TypeError(f"{type(process).__name__} has no {name}: give it as log_likelihood(…, {name}=…)")
+        if value is None:
+            check_has("process", process, (name,), f"a process with {name} (or pass {name}=)")
+        elif name != "prior":
+            check_number(name, value)
     start = float(process.t_min if t_min is None else t_min)
     end = float(process.t_max if t_max is None else t_max)
     if not start < end:
         raise ValueError(f"expected t_min < t_max, got {start} and {end}")
     law = process.prior if prior is None else prior
-    if not hasattr(law, "log_prob"):
-        raise TypeError(f"prior: expected a law with log_prob(x), got {type(law).__name__}")
+    check_has("prior", law, ("log_prob",), "a law with log_prob(x)")
     return start, end, law
 
 

@@ -16,13 +16,13 @@ Reference: Anderson (1982), Stochastic Process. Appl. 12(3); Song et al. (2021),
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..arguments import check_has, check_number
 from ..protocols import SDE, Calculus, Dense, Diffusion, Direction, Noise, Score
 from ..sdes.convert import to_ito
 
@@ -81,8 +81,8 @@ def reverse(sde: SDE, score: Score, churn: float = 1.0) -> ReverseSDE:
     """
     if not callable(score):
         raise TypeError(f"score: expected a function (t, x) -> tensor shaped like x, got {score!r}")
-    if not 0 <= churn < math.inf:
-        raise ValueError(f"churn must be finite and 0 or more, got {churn!r}")
+    check_number("churn", churn, least=0.0)
+    check_has("sde", sde, ("drift", "diffusion", "noise", "calculus", "direction"), "an SDE such as VP()")
     if sde.noise is Noise.NONE:
         raise ValueError("an ODE has no law to reverse: solve it from t1 to t0 instead")
     return ReverseSDE(to_ito(sde), score, float(churn))

@@ -15,8 +15,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ..arguments import check_has, check_state
 from ..errors import Incompatible
-from ..protocols import SDE, Dense, Noise
+from ..protocols import SDE, Dense, Noise, as_time
 
 _WIDER: dict[Noise, frozenset[Noise]] = {
     Noise.NONE: frozenset(Noise),
@@ -39,8 +40,12 @@ def measured_noise(sde: SDE, t: Tensor, x: Tensor) -> Noise:
         t: a time, 0-d or `(B, 1, …, 1)`.
         x: points `(B, *shape)`; the cost is S or S·m backward passes.
     """
+    check_has("sde", sde, ("noise", "calculus"), "an SDE such as ItoSDE(…)")
     if sde.noise is Noise.NONE:
         return Noise.NONE
+    check_has("sde", sde, ("diffusion",), "an SDE with a diffusion")
+    check_state("x", x)
+    t = as_time(t)
     columns, jacobians = _columns(sde, t, x)
     tolerance = 1e-5 if x.dtype is not torch.float64 else 1e-9
     slope = float(jacobians.abs().max())

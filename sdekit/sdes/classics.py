@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import check_numbers
 from ..protocols import Score, as_time, match
 from .contract import Additive, Diagonal
 from .process import Time, check_order
@@ -43,8 +44,8 @@ class GeometricBrownianMotion(Diagonal):
     sigma: float = 0.2
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ValueError(f"GeometricBrownianMotion: sigma must be positive, got {self.sigma}")
+        check_numbers(self, "mu")
+        check_numbers(self, "sigma", above=0.0)
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """μ x."""
@@ -108,10 +109,7 @@ class CIR(Diagonal):
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (self.kappa > 0 and self.theta > 0 and self.sigma > 0):
-            raise ValueError(
-                f"CIR: kappa, theta and sigma must be positive, got {self.kappa}, {self.theta}, {self.sigma}"
-            )
+        check_numbers(self, "kappa", "theta", "sigma", above=0.0)
 
     @property
     def stays_positive(self) -> bool:
@@ -199,8 +197,7 @@ class BrownianBridge(Additive):
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.duration > 0 and self.sigma > 0):
-            raise ValueError(f"BrownianBridge: duration and sigma must be positive, got {self.duration}, {self.sigma}")
+        check_numbers(self, "duration", "sigma", above=0.0)
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """(end − x)/(duration − t)."""

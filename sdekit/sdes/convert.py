@@ -19,6 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ..arguments import check_has
 from ..errors import Incompatible
 from ..protocols import SDE, Calculus, Dense, Noise
 from .functions import ItoSDE, StratonovichSDE
@@ -41,6 +42,7 @@ def to_stratonovich(sde: SDE) -> SDE:
 
 
 def _convert(sde: SDE, calculus: Calculus) -> SDE:
+    check_has("sde", sde, ("drift", "noise", "calculus", "direction"), "an SDE such as ItoSDE(…)")
     if sde.calculus is calculus or sde.noise is Noise.NONE:
         return sde
     kind = ItoSDE if calculus is Calculus.ITO else StratonovichSDE

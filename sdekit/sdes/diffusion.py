@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import check_numbers
 from .process import DiffusionProcess, Time, check_times
 
 
@@ -64,6 +65,7 @@ class VE(_ConstantScale):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self, "sigma_min", "sigma_max")
         if not 0.0 < self.sigma_min < self.sigma_max:
             raise ValueError(f"VE: expected 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
         check_times(self)
@@ -99,6 +101,7 @@ class EDM(_ConstantScale):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
+        check_numbers(self, "sigma_min", "sigma_max")
         if not 0.0 < self.sigma_min < self.sigma_max:
             raise ValueError(f"EDM: expected 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
 
@@ -133,6 +136,7 @@ class _LinearBeta(DiffusionProcess):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self, "beta_min", "beta_max")
         if not (0.0 <= self.beta_min <= self.beta_max and self.beta_max > 0.0):
             raise ValueError(
                 f"{type(self).__name__}: expected 0 ≤ beta_min ≤ beta_max and beta_max > 0, "

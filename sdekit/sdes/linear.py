@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..arguments import floating
 from ..protocols import Dense, Diffusion, as_time, match
 from .contract import Additive
 from .moments import Coefficients, constant_moments, varying_moments
@@ -65,14 +66,17 @@ class LinearSDE(Additive):
         if self.pieces < 1:
             raise ValueError(f"LinearSDE: pieces must be 1 or more, got {self.pieces}")
         t = as_time(_PROBE_TIME)
-        a, b, noise = (torch.as_tensor(_value(c, t)) for c in (self.A, self.b, self.L))
+        a, b, noise = (floating(f"{type(self).__name__}: {n}", _value(getattr(self, n), t)) for n in ("A", "b", "L"))
         object.__setattr__(self, "size", _matrix_size(a, b, noise))
         object.__setattr__(self, "noise_rank", noise.ndim)
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """A(t) x + b(t)."""
         if self.size is None:
-            return match(_value(self.A, t), x) * x + match(_value(self.b, t), x)
+            try:
+                return match(_value(self.A, t), x) * x + match(_value(self.b, t), x)
+            except RuntimeError as error:
+                raise ValueError(f"{type(self).__name__}: coefficients do not fit a state {tuple(x.shape)}") from error
         moved = act(self._full_drift(t, self.size), x)
         return moved if self._is_zero(self.b) else moved + column(self._full_offset(t, self.size), x)
 

@@ -72,10 +72,14 @@ class OrnsteinUhlenbeck(LinearSDE):
 
 def _pull(theta: Value, mu: Value) -> Value:
     """θ μ."""
-    if isinstance(theta, Tensor) and theta.ndim == 2:
-        mu = torch.as_tensor(mu, dtype=theta.dtype, device=theta.device)
-        return theta @ mu if mu.ndim == 1 else theta.sum(1) * mu
-    return theta * mu
+    try:
+        if isinstance(theta, Tensor) and theta.ndim == 2:
+            mu = torch.as_tensor(mu, dtype=theta.dtype, device=theta.device)
+            return theta @ mu if mu.ndim == 1 else theta.sum(1) * mu
+        return theta * mu
+    except RuntimeError as error:
+        shapes = " and ".join(str(tuple(torch.as_tensor(v).shape)) for v in (theta, mu))
+        raise ValueError(f"OrnsteinUhlenbeck: theta and mu of shapes {shapes} do not fit together") from error
 
 
 def _check_stable(rates: Tensor) -> None:

@@ -18,6 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..arguments import check_numbers
 from .contract import Additive
 
 Potential = Callable[[Tensor], Tensor]
@@ -56,8 +57,7 @@ class OverdampedLangevin(Additive):
         _check_functions(self, potential=self.potential, gradient=self.gradient)
         if self.potential is None and self.gradient is None:
             raise ValueError("OverdampedLangevin: give potential=U or gradient=∇U, as functions of x")
-        if not self.temperature > 0:
-            raise ValueError(f"OverdampedLangevin: temperature must be positive, got {self.temperature}")
+        check_numbers(self, "temperature", above=0.0)
 
     @cached_property
     def potential_gradient(self) -> Potential:
@@ -106,8 +106,7 @@ class UnderdampedLangevin(Additive):
         _check_functions(self, potential=self.potential, gradient=self.gradient)
         if self.potential is None and self.gradient is None:
             raise ValueError("UnderdampedLangevin: give potential=U or gradient=∇U, as functions of x")
-        if not (self.gamma > 0 and self.u > 0):
-            raise ValueError(f"UnderdampedLangevin: gamma and u must be positive, got {self.gamma} and {self.u}")
+        check_numbers(self, "gamma", "u", above=0.0)
 
     @cached_property
     def potential_gradient(self) -> Potential:
@@ -154,11 +153,7 @@ class DoubleWell(Additive):
     temperature: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (self.height > 0 and self.width > 0 and self.temperature > 0):
-            raise ValueError(
-                "DoubleWell: height, width and temperature must be positive, "
-                f"got {self.height}, {self.width}, {self.temperature}"
-            )
+        check_numbers(self, "height", "width", "temperature", above=0.0)
 
     def potential(self, x: Tensor) -> Tensor:
         """U, summed over components: `(B,)`."""

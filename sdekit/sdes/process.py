@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import check_numbers
 from ..protocols import match
 from ..random import Draws, Purpose, as_draws
 from .contract import Additive
@@ -208,6 +209,7 @@ def check_order(t0: Time, t1: Time) -> None:
 
 def check_times(process: DiffusionProcess) -> None:
     """Refuse end points that are out of order."""
+    check_numbers(process, "t_min", "t_max")
     if not 0.0 <= process.t_min < process.t_max:
         raise ValueError(
             f"{type(process).__name__}: expected 0 ≤ t_min < t_max, got t_min={process.t_min}, t_max={process.t_max}"

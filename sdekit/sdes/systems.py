@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import check_numbers
 from .contract import Additive, Diagonal
 
 
@@ -25,11 +26,8 @@ def _parts(owner: object, x: Tensor, count: int) -> tuple[Tensor, ...]:
 
 
 def _check(owner: object, positive: tuple[str, ...], not_negative: tuple[str, ...]) -> None:
-    for name in (*positive, *not_negative):
-        value = getattr(owner, name)
-        if value < 0 or (name in positive and value == 0):
-            kind = "positive" if name in positive else "not negative"
-            raise ValueError(f"{type(owner).__name__}: {name} must be {kind}, got {value}")
+    check_numbers(owner, *positive, above=0.0)
+    check_numbers(owner, *not_negative, least=0.0)
 
 
 @dataclass(frozen=True)
@@ -162,6 +160,7 @@ class FitzHughNagumo(Additive):
 
     def __post_init__(self) -> None:
         _check(self, ("epsilon", "b"), ("sigma1", "sigma2"))
+        check_numbers(self, "a", "current")
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """(v − v³/3 − w + I, ε (v + a − b w))."""

@@ -25,8 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import check_number
 from ..errors import Incompatible, Status
-from ..protocols import Noise, Problem, Span, Step, error_order, expand
+from ..protocols import Noise, Problem, Span, Step, as_time, error_order, expand
 
 
 def scaled_norm(
@@ -76,10 +77,15 @@ class Adaptive:
             raise ValueError(f"Adaptive: need 0 <= min_step <= max_step, got {self.min_step!r} and {self.max_step!r}")
         if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < 1:
             raise ValueError(f"Adaptive: max_steps must be an integer of 1 or more, got {self.max_steps!r}")
-        if not all(math.isfinite(t) for t in self.jump_times):
-            raise ValueError(f"Adaptive: jump_times must be finite, got {self.jump_times!r}")
-        if self.pid is not None and len(self.pid) != 3:
-            raise ValueError(f"Adaptive: pid takes three numbers (p, i, d), got {self.pid!r}")
+        if as_time(self.jump_times).ndim != 1:
+            raise ValueError(f"Adaptive: jump_times must be a list of times, got {self.jump_times!r}")
+        for t in self.jump_times:
+            check_number("Adaptive: every one of jump_times", t)
+        if self.pid is not None:
+            if not isinstance(self.pid, (tuple, list)) or len(self.pid) != 3:
+                raise ValueError(f"Adaptive: pid takes three numbers (p, i, d), got {self.pid!r}")
+            for value in self.pid:
+                check_number("Adaptive: every number of pid", value)
         if not (0 < self.safety < 1 and 0 < self.factors[0] < 1 < self.factors[1]):
             raise ValueError("Adaptive: need 0 < safety < 1 and factors[0] < 1 < factors[1]")
 

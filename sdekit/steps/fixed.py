@@ -126,9 +126,7 @@ class TimeGrid:
     times: Sequence[float] | Tensor
 
     def __post_init__(self) -> None:
-        times = (
-            as_time(self.times).detach().reshape(-1) if isinstance(self.times, Tensor) else as_time(list(self.times))
-        )
+        times = as_time(self.times).detach()
         if times.ndim != 1 or len(times) < 2:
             raise ValueError(f"TimeGrid takes at least two times, got {self.times!r}")
         gaps = times.diff()

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..arguments import check_has, check_number
 from ..protocols import Affine
 from .fixed import TimeGrid
 
@@ -161,8 +162,7 @@ def interpolate(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
 
 
 def _check_positive(name: str, what: str, value: float) -> None:
-    if not 0.0 < value < math.inf:
-        raise ValueError(f"{name}: {what} must be positive and finite, got {value!r}")
+    check_number(f"{name}: {what}", value, above=0.0)
 
 
 def _zero_time(process: Affine) -> float:
@@ -183,8 +183,11 @@ def _grid(
         raise ValueError(f"a grid takes a number of steps of 1 or more, got n={n!r}")
     if final not in ("stop", "zero"):
         raise ValueError(f"final is 'stop' (end at t1) or 'zero' (last step to σ = 0), got {final!r}")
-    start = float(process.t_max if t0 is None else t0)
-    end = float(process.t_min if t1 is None else t1)
+    check_has("process", process, ("t_min", "t_max", "time", "log_sigma"), "an affine process such as VP()")
+    start, end = process.t_max if t0 is None else t0, process.t_min if t1 is None else t1
+    for name, t in (("t0", start), ("t1", end)):
+        check_number(f"a grid's {name}", t)
+    start, end = float(start), float(end)
     if start == end:
         raise ValueError(f"a grid needs two different ends, got t0 = t1 = {start}")
     noisy, clean = max(start, end), min(start, end)

@@ -4,7 +4,6 @@ import itertools
 import math
 import weakref
 
-
 import pytest
 import torch
 

@@ -15,6 +15,7 @@ from sdekit.scores.likelihood import log_likelihood
 from sdekit.scores.reverse import probability_flow, reverse
 from sdekit.sdes.diffusion import EDM, VE, VP
 from sdekit.sdes.functions import ItoSDE, StratonovichSDE
+from sdekit.sdes.linear import LinearSDE
 from sdekit.solve import solve
 from sdekit.solvers import SRA1, Dopri5, EulerMaruyama, Heun, TamedEuler
 from sdekit.steps import Adaptive, FixedSteps
@@ -225,6 +226,20 @@ def test_adaptive_solves_have_the_right_law_too(sde, x0):
     size = float(law.std)
     x = solve(sde, x0, 0.0, 1.0, solver=Heun(), steps=Adaptive(rtol=1e-2, atol=3e-2 * size), seed=9).x
     assert moment_gap(x, law.mean(x0[:1]), law.variance, slack=0.05) < 5.5
+
+
+@given(
+    st.sampled_from([OU, ITO, STRATONOVICH, VP(), LinearSDE(-torch.eye(3))]).flatmap(
+        lambda s: st.tuples(st.just(s), solvers_for(s))
+    ),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_every_solver_keeps_the_dtype_of_the_state(pair, dtype):
+    sde, solver = pair
+    for x in (torch.ones(4, 3, dtype=dtype), torch.ones(4, 3, 2, dtype=dtype)):
+        sol = solve(sde, x, 0.1, 0.9, solver=solver, steps=FixedSteps(3), save=SaveAt(times=[0.33, 0.9]))
+        assert sol.x.dtype == dtype
+        assert sol.x.shape == (2, *x.shape)
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def test_bad_arguments_are_refused():
         OverdampedLangevin()
     with pytest.raises(TypeError, match="potential must be a function"):
         OverdampedLangevin(1.0)
-    with pytest.raises(ValueError, match="gamma and u must be positive"):
+    with pytest.raises(ValueError, match="gamma must be positive"):
         UnderdampedLangevin(lambda x: x, gamma=0.0)
     with pytest.raises(ValueError, match="temperature must be positive"):
         OverdampedLangevin(_potential, temperature=-1.0)
