@@ -20,7 +20,7 @@ from ..protocols import SDE, Calculus, Noise, Solver
 from ..scores import probability_flow, reverse
 from ..sdes import VP, RectifiedFlow
 from ..sdes.potentials import UnderdampedLangevin
-from ..sdes.process import AffineProcess
+from ..sdes.process import DiffusionProcess
 from ..sdes.semilinear import Semilinear
 from ..solvers import BAOAB, QUICSORT, SAMPLERS, ExponentialEuler
 from .path import RecordedPath
@@ -74,13 +74,13 @@ def double_well_langevin(gamma: float = 1.2, u: float = 0.8) -> Problem:
 _MEAN, _STD = torch.tensor([1.0, -0.5], dtype=torch.float64), 0.6
 
 
-def _law(process: AffineProcess, t: float) -> tuple[float, float, float]:
+def _law(process: DiffusionProcess, t: float) -> tuple[float, float, float]:
     """(s, V, σ²) at t."""
     s, std, sigma = (float(f(t)) for f in (process.scale, process.std, process.sigma))
     return s, (s * _STD) ** 2 + std**2, sigma**2
 
 
-def gaussian_flow(process: AffineProcess, t0: float, t1: float) -> Problem:
+def gaussian_flow(process: DiffusionProcess, t0: float, t1: float) -> Problem:
     """Probability flow of Gaussian data: (x − s m)/√V is constant along it."""
 
     def exact(path: RecordedPath, x: Tensor, elapsed: float) -> Tensor:
@@ -93,7 +93,7 @@ def gaussian_flow(process: AffineProcess, t0: float, t1: float) -> Problem:
     return Problem(name, flow, (0.4, 1.3), t0, t1, exact, autonomous=False, one_way=True)
 
 
-def gaussian_reverse(process: AffineProcess, t0: float, t1: float) -> Problem:
+def gaussian_reverse(process: DiffusionProcess, t0: float, t1: float) -> Problem:
     """Reverse SDE of Gaussian data, t0 > t1: linear, with Φ(a → t) = √(V(t)/V(a)) √((v + σ²(t))/(v + σ²(a))) and
 
     X(t) = s m + Φ(t0 → t)(x0 − s(t0) m) + ∫ Φ(r → t) g(r) dW(r).

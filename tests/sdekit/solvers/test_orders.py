@@ -1,4 +1,4 @@
-"""Every order that a listed solver claims, measured: generated from `sdekit.solvers.ALL` and the solvers' own `orders`.
+"""Every order that a listed solver claims, measured: generated from `sdekit.solvers.ALL` and the solvers' `orders`.
 
 For each class of noise, each problem with a known solution and both directions of time, the strong order is fitted at
 the end and at times between the steps. The claim may exceed the fit by 0.15 at most. Weak orders likewise, by moments.
@@ -24,14 +24,14 @@ from sdekit.convergence import (
 )
 from sdekit.protocols import Noise, Solver
 from sdekit.sdes.potentials import UnderdampedLangevin
-from sdekit.solvers import ALL
+from sdekit.solvers import ALL, STRUCTURED
 
 MARGIN = 0.15
 
 def _cases(weak: bool) -> list[Any]:
     """(problem, solver), the solvers of one problem together to share its paths; two problems a class, others slow."""
     rows: dict[str, list[Any]] = {}
-    for kind in ALL:
+    for kind in (*ALL, *STRUCTURED):
         solver = kind()
         for noise in solver.orders:
             if weak and noise is Noise.NONE:
@@ -85,7 +85,7 @@ def test_weak_order_holds_both_ways(problem: Problem, solver: Solver):
 
 
 def test_every_solver_is_measured_on_two_problems_of_each_class_it_claims():
-    for kind in ALL:
+    for kind in (*ALL, *STRUCTURED):
         solver = kind()
         for noise in solver.orders:
             found = problems_for(solver, noise)
