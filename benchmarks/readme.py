@@ -56,12 +56,13 @@ def demo() -> str:
         [
             "| held-out digits, 17 grey levels | bits/dim |",
             "|---|---|",
-            f"| the demo's model, exact likelihood by the probability-flow ODE | {bits['mean']:.3f} ± {bits['standard_error']:.3f} |",
+            f"| the demo's model, by the probability-flow ODE | {bits['mean']:.3f} ± {bits['standard_error']:.3f} |",
             f"| best Gaussian mixture of 1–50 components | {base['gaussian_mixture']:.2f} |",
             f"| full-covariance Gaussian | {base['gaussian']:.2f} |",
             "",
             f"Fréchet distance to the training set, in the features of a small digit classifier, of 100 images: "
-            f"predictor–corrector {distance['pc']:.1f}, ODE {distance['ode']:.1f}, real held-out digits {distance['floor']:.1f}.",
+            f"predictor–corrector {distance['pc']:.2f}, ODE {distance['ode']:.2f}, real held-out digits "
+            f"{distance['floor']:.2f}.",
         ]
     )
 

@@ -10,7 +10,7 @@ V = s² v + std².
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -171,4 +171,5 @@ def posed(sde: SDE, solver: Solver) -> SDE:
         return sde.drift(t, x) - rate * x
 
     diffusion = None if sde.noise is Noise.NONE else sde.diffusion
-    return Semilinear(rate, rest, diffusion, sde.noise, sde.direction)
+    # the diffusion of an ODE is None, and never asked for
+    return cast(SDE, Semilinear(rate, rest, diffusion, sde.noise, sde.direction))

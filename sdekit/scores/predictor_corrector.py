@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -24,7 +24,7 @@ class PredictorCorrector:
     """
 
     predictor: Solver | None
-    corrector: Corrector = Langevin()
+    corrector: Corrector = field(default_factory=Langevin)
     order: str = "cp"
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, expand
+from ..protocols import SDE, Increment, Levy, Noise, Order, Span, Step, expand
 
 
 class Memory(NamedTuple):

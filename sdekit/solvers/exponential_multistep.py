@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..protocols import Calculus, Increment, Levy, Noise, Order, Span, Step, match
+from ..protocols import Increment, Levy, Noise, Order, Span, Step, match
 from .exponential import DataForm, Form, Leg, NoiseForm, VelocityForm, affine_process, check_eta, eta_of, unit_noise
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Incompatible
-from ..protocols import Calculus, Increment, Levy, Noise, Order, Span, Step, match
+from ..protocols import Increment, Levy, Noise, Order, Span, Step, match
 from ..random import Purpose
 from .exponential import Leg, NoiseForm, affine_process, check_eta, denoise, eta_of, unit_noise
 

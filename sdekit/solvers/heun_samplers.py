@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, advance, apply, diffuse, match
+from ..protocols import SDE, Increment, Levy, Noise, Order, Span, Step, advance, apply, diffuse, match
 from ..random import Purpose
 from .exponential import NoiseForm, affine_process
 

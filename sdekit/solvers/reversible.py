@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 from torch import Tensor
 
 from ..protocols import SDE, Calculus, Dense, Diffusion, Increment, Levy, Noise, Order, Span, Step, advance, apply

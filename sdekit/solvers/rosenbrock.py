@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step
+from ..protocols import SDE, Increment, Levy, Noise, Order, Span, Step
 from .jacobian import factorize, linearize
 from .runge_kutta import combine, stage_time
 from .tableaux import Row

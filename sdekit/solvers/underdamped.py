@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import Incompatible
 from ..phi import phi1, phi2
-from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, match
+from ..protocols import SDE, Increment, Levy, Noise, Order, Span, Step, match
 from .runge_kutta import stage_time
 
 
