@@ -71,7 +71,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "timings": timings,
     "gallery": gallery,
     "orders": _markdown("convergence.md"),
-    "samplers": _markdown("samplers.md"),
     "demo": demo,
 }
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from .arguments import check_has, check_state
 from .brownian import BrownianTree, FreshIncrements
 from .brownian.halves import HalvedPath
+from .brownian.stretched import StretchedPath
 from .errors import Incompatible, SolveFailed, Status
 from .events import Event, EventWatch
 from .guard import check_fit
@@ -307,9 +308,12 @@ def _default_path(
     seed, first = getattr(draws, "seed", None), getattr(draws, "first", 0)
     if seed is None:
         raise Incompatible("adaptive steps of an SDE need keyed noise: pass seed=<integer>, or path=BrownianTree(…)")
-    return BrownianTree(
-        low, high, tuple(like.shape), seed=seed, first=first, levy=solver.levy, dtype=like.dtype, device=like.device
+    own = start.ndim > 0
+    ends = (0.0, 1.0) if own else (low, high)
+    tree = BrownianTree(
+        *ends, tuple(like.shape), seed=seed, first=first, levy=solver.levy, dtype=like.dtype, device=like.device
     )
+    return StretchedPath(tree, t0, t1) if own else tree
 
 
 def _first_step(

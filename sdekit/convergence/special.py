@@ -156,7 +156,8 @@ def step_numbers(problem: Problem, order: float, levels: int | None = None) -> t
         return (32, 64, 128, 256)
     if problem.noise is Noise.NONE:
         return _ODE_STEPS[max(k for k in _ODE_STEPS if k <= order)]
-    first = 8 if problem.refine > 4 else 16
+    # methods of order 1.5 settle later between steps, where a side step is as long as any
+    first = 8 if problem.refine > 4 else 16 if order <= 1.0 else 32
     count = levels or (3 if order <= 1.0 and problem.refine == 1 else 4)
     return tuple(first << k for k in range(count))
 

@@ -205,7 +205,9 @@ def weak_errors(
     control = torch.cat(controls)
     mean = None if moment.mean is None else moment.mean(problem.length)
     errors = [_controlled(torch.cat(v), control, mean) for v in values]
-    return _collect(problem, steps, errors, None, counts, 1.0 if mean is None else max(abs(mean), 1e-3))
+    # a moment may be zero by symmetry or by chance: the spread of φ is a scale too
+    scale = 1.0 if mean is None else max(abs(mean), float(control.std()), 1e-3)
+    return _collect(problem, steps, errors, None, counts, scale)
 
 
 def _control(problem: Problem, moment: Moment, path: RecordedPath, x0: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def _columns(sde: SDE, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         g = sde.diffusion(t, y)
         if isinstance(g, Dense):
             return g.matrix.expand(*y.shape, g.matrix.shape[-1]).reshape(y.shape[0], size, -1).mT
-        g = g.expand_as(y).reshape(y.shape[0], size)
+        g = g.to(y.dtype).expand_as(y).reshape(y.shape[0], size)
         return g.unsqueeze(1) if sde.noise is Noise.SCALAR else torch.diag_embed(g)
 
     # samples do not see one another, so the Jacobian of the sum over the batch holds that of every sample

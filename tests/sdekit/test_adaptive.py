@@ -221,6 +221,38 @@ def test_a_solver_without_an_error_estimate_is_refused_and_a_way_out_named():
         solve(DECAY, _start(0.0), 0.0, 1.0, solver=EulerMaruyama(), steps=Adaptive(rtol=1e-3, atol=1e-3))
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_a_sample_with_its_own_span_does_not_know_the_spans_around_it(back):
+    sign = -1.0 if back else 1.0
+    sde = StratonovichSDE(
+        lambda t, x: -sign * x,
+        lambda t, x: 0.5 + 0.2 * torch.sin(x),
+        Noise.DIAGONAL,
+        direction=Direction(int(sign)),
+    )
+    x0 = torch.full((5, 2), 0.3, dtype=torch.float64)
+    t0 = torch.tensor([0.0, 0.3, -2.0, 1.0, 5.0], dtype=torch.float64)
+    t1 = t0 + torch.tensor([1.0, 0.7, 0.01, 0.0, 2.0], dtype=torch.float64)
+    t0, t1 = (t1, t0) if back else (t0, t1)
+    steps = Adaptive(rtol=1e-2, atol=1e-2)
+    whole = solve(sde, x0, t0, t1, solver=Heun(), steps=steps, seed=5).x
+    for i in range(5):
+        rows = slice(i, i + 1)
+        alone = solve(sde, x0[rows], t0[rows], t1[rows], solver=Heun(), steps=steps, seed=5, first=i).x
+        torch.testing.assert_close(alone, whole[rows], rtol=1e-10, atol=1e-12)
+    assert torch.equal(whole[3], x0[3])
+
+
+def test_samples_with_spans_of_their_own_have_the_variance_of_theirs():
+    sde = StratonovichSDE(lambda t, x: 0.0 * x, lambda t, x: torch.ones_like(x), Noise.ADDITIVE)
+    t1 = torch.tensor([0.1, 2.0], dtype=torch.float64).repeat_interleave(3000)
+    x0 = torch.zeros(6000, 1, dtype=torch.float64)
+    steps = Adaptive(rtol=1e-2, atol=1e-2, first_step=0.06)
+    x = solve(sde, x0, 0.0, t1, solver=Heun(), steps=steps, seed=2).x
+    for rows, variance in ((x[:3000], 0.1), (x[3000:], 2.0)):
+        assert abs(float(rows.var()) / variance - 1) < 4.5 * math.sqrt(2 / 3000)
+
+
 def test_adaptive_beats_fixed_steps_where_time_scales_differ():
     # a van der Pol oscillator with jumps a hundred times faster than its plateaus
     sde = ODE(lambda t, x: torch.stack((x[:, 1], 30.0 * (1 - x[:, 0] ** 2) * x[:, 1] - 3 * x[:, 0]), dim=1))
