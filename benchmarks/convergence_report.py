@@ -35,7 +35,12 @@ DASHES = ("-", "--", ":")
 
 
 def fits(row: Row) -> Iterable[Row]:
-    """The fits of a row: at the end and, where there is one, between steps; exact results have none."""
+    """The fits of a row: at the end and, where there is one, between steps; exact results have none.
+
+    Weak errors that are all within three standard errors of zero are sampling noise, and have no order either.
+    """
+    if row["kind"] == "weak" and all(e <= 3 * s for e, s in zip(row["error"], row["standard_error"], strict=True)):
+        return []
     return [f for f in (row, row.get("between_steps")) if f is not None and f["order"] is not None]
 
 

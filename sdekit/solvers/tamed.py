@@ -27,7 +27,7 @@ class TamedEuler:
     error_order = None
     orders = {
         Noise.ADDITIVE: Order(1.0, 1.0),
-        Noise.DIAGONAL: Order(0.5, 1.0),
+        Noise.DIAGONAL: Order(0.5, 0.5),
         Noise.SCALAR: Order(0.5, 1.0),
         Noise.COMMUTATIVE: Order(0.5, 1.0),
         Noise.GENERAL: Order(0.5, 1.0),
