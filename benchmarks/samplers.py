@@ -1,0 +1,286 @@
+"""Samplers on exact scores: `python -m benchmarks.samplers [--fast] [--out DIR]`.
+
+The target is a mixture of four Gaussians in R¹⁶ (component standard deviation 0.25, means standard normal from a fixed
+seed), float64. Every sampler of the flow starts from the same 256 states at t_max and is compared, sample by sample, with
+the converged solution of the probability flow at t_min: the figure is the median of the samples' RMSE. Samplers with
+noise are judged by sliced Wasserstein distance to exact samples, and by the standard deviation that they give a Gaussian,
+which is computed without sampling. The budget is in calls of the score.
+
+Writes samplers.json, samplers.md and samplers_*.png. Schedulers of diffusers run on the same scores and starts where that
+package is installed. Grids of `optimal_grid` and choices of `tune` are found on other starts than those they are judged on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.samplers_report import draw, write_tables
+from sdekit.analytic import GaussianData, GaussianMixture
+from sdekit.protocols import Increment, Levy, Noise
+from sdekit.scores.correctors import Langevin
+from sdekit.scores.pilot import Pilots
+from sdekit.scores.predictor_corrector import PredictorCorrector
+from sdekit.scores.predictors import Ancestral, ReverseDiffusion
+from sdekit.scores.reverse import probability_flow, reverse
+from sdekit.scores.tune import optimal_grid, tune
+from sdekit.sdes.diffusion import EDM, VE, VP, RectifiedFlow, SubVP
+from sdekit.solve import solve
+from sdekit.solvers import (
+    SAMPLERS,
+    AngularAdams,
+    DPMSolver,
+    DPMSolverPP,
+    EDMHeun,
+    EulerMaruyama,
+    GottaGoFast,
+    UniPC,
+)
+from sdekit.solvers.exponential_single import SEEDS
+from sdekit.steps.fixed import TimeGrid
+from sdekit.steps.grids import angle_grid, karras_grid, log_snr_grid, quadratic_grid, uniform_grid
+
+RESULTS = Path(__file__).parent / "results"
+PROCESSES: dict[str, Any] = {"VP": VP(), "SubVP": SubVP(), "VE": VE(), "EDM": EDM(), "RectifiedFlow": RectifiedFlow()}
+GRIDS = {
+    "uniform": uniform_grid,
+    "quadratic": quadratic_grid,
+    "log-SNR": log_snr_grid,
+    "Karras": karras_grid,
+    "angle": angle_grid,
+}
+BUDGETS = (5, 10, 20, 50, 100)
+DIMENSION = 16
+
+
+class Size(NamedTuple):
+    """How much is measured: starts of the flow, samples of stochastic samplers, budgets."""
+
+    starts: int = 256
+    samples: int = 4096
+    budgets: tuple[int, ...] = BUDGETS
+
+
+FAST = Size(starts=32, samples=256, budgets=(5, 10, 20))
+
+
+class Row(NamedTuple):
+    """One figure. error: median RMSE, or sliced Wasserstein distance where `noisy`; far: share of samples that err by more
+    than a component's standard deviation; std: relative error of a Gaussian's standard deviation, NaN if not measured.
+    """
+
+    process: str
+    sampler: str
+    grid: str
+    calls: int
+    error: float
+    far: float = math.nan
+    std: float = math.nan
+    noisy: bool = False
+    package: str = "sdekit"
+
+
+def target() -> GaussianMixture:
+    """The benchmark's law."""
+    means = torch.randn(4, DIMENSION, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return GaussianMixture(means, 0.25)
+
+
+def label(solver: Any) -> str:
+    """The solver as one would type it, with what differs from its defaults in the benchmark."""
+    if isinstance(solver, PredictorCorrector):
+        return f"{label(solver.predictor)} + Langevin({getattr(solver.corrector, 'snr', '')})"
+    names = ("order", "corrector", "eta", "gamma")
+    values = [getattr(solver, f.name) for f in dataclasses.fields(solver) if f.name in names]
+    kept = [f"{value:g}" for value in values if value is not None]
+    return f"{type(solver).__name__}({', '.join(kept)})"
+
+
+def calls_per_step(solver: Any) -> int:
+    """Calls of the score that one step takes."""
+    if isinstance(solver, (DPMSolver, SEEDS)):
+        return solver.order
+    return 2 if isinstance(solver, (EDMHeun, GottaGoFast, PredictorCorrector)) else 1
+
+
+class Flow:
+    """The probability flow of one process with its starts and converged ends."""
+
+    def __init__(self, name: str, size: Size) -> None:
+        self.name, self.process = name, PROCESSES[name]
+        self.score = target().score(self.process)
+        self.starts = self.process.prior_sample((size.starts, DIMENSION), seed=1, dtype=torch.float64)
+        self.sde = probability_flow(self.process, self.score)
+        self.exact, coarser = (self._solve(AngularAdams(4, 0.5), angle_grid(self.process, n)).x for n in (2000, 1000))
+        self.uncertainty = float((self.exact - coarser).square().mean(1).sqrt().max())
+
+    def _solve(self, solver: Any, grid: TimeGrid) -> Any:
+        ends: Any = grid.times
+        return solve(self.sde, self.starts, ends[0], ends[-1], solver=solver, steps=grid, on_failure="return")
+
+    def row(self, solver: Any, name: str, grid: TimeGrid, sampler: str | None = None) -> Row:
+        solution = self._solve(solver, grid)
+        rmse = (solution.x - self.exact).square().mean(1).sqrt()
+        far = float((rmse > 0.25).double().mean())
+        calls = solution.stats.model_calls
+        return Row(self.name, label(solver) if sampler is None else sampler, name, calls, float(rmse.median()), far)
+
+
+def flow_rows(name: str, size: Size) -> list[Row]:
+    """All samplers of the flow on one process."""
+    flow = Flow(name, size)
+    rows: list[Row] = []
+    for solver in SAMPLERS:
+        for budget in size.budgets:
+            n = budget // calls_per_step(solver)
+            rows += [flow.row(solver, kind, make(flow.process, n)) for kind, make in GRIDS.items() if n]
+    pilots = Pilots.of(flow.process, flow.score, flow.process.prior_sample((16, DIMENSION), seed=99, dtype=torch.float64))
+    for budget in size.budgets:
+        for solver in (AngularAdams(2), AngularAdams(3), UniPC(3), DPMSolverPP(3)):
+            grid = optimal_grid(flow.process, flow.score, budget, solver, pilots=pilots)
+            rows.append(flow.row(solver, "optimal", grid))
+        tuned = tune(flow.process, flow.score, budget, pilots=pilots)
+        rows.append(flow.row(tuned.solver, "tuned", tuned.steps, sampler="tune"))
+    return rows
+
+
+# --- samplers with noise -------------------------------------------------------------------------------------------------
+
+
+class UnitNoises:
+    """Sample 0 has no noise; every other one a single unit normal: W of one step, or √12 H of one step."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def increment(self, span: Any, like: Tensor, levy: Levy) -> Increment:
+        w, h = torch.zeros_like(like), torch.zeros_like(like)
+        w[1 + span.index], h[1 + self.n + span.index] = abs(span.h) ** 0.5, (abs(span.h) / 12.0) ** 0.5
+        return Increment(w, h)
+
+
+def gaussian_std_error(process: Any, solver: Any, grid: TimeGrid, std: float = 0.25) -> float:
+    """Relative error of the standard deviation at t_min for data N(0, std²): the sampler is linear there, so that the
+    variance is the sum of squares of its answers to unit noises, and no sampling is needed.
+    """
+    ends: Any = grid.times
+    n = len(ends) - 1
+    sde = reverse(process, GaussianData(torch.zeros(1, dtype=torch.float64), std=std).score(process))
+    x = torch.zeros(1 + 2 * n, 1, dtype=torch.float64)
+    x[0] = (std * process.scale(ends[0])).hypot(process.std(ends[0]))
+    found = solve(sde, x, ends[0], ends[-1], solver=solver, steps=grid, path=UnitNoises(n)).x  # type: ignore[arg-type]
+    exact = (std * process.scale(ends[-1])).hypot(process.std(ends[-1]))
+    return float(found.square().sum().sqrt() / exact) - 1.0
+
+
+def sliced_wasserstein(x: Tensor, y: Tensor, directions: int = 128) -> float:
+    """Mean over directions of the Wasserstein-1 distance of the projections of two samples of one size."""
+    generator = torch.Generator().manual_seed(7)
+    lines = torch.randn(directions, x.shape[1], dtype=x.dtype, generator=generator)
+    lines = lines / lines.norm(dim=1, keepdim=True)
+    return float(((x @ lines.T).sort(0).values - (y @ lines.T).sort(0).values).abs().mean())
+
+
+def noisy_solvers(name: str) -> Iterator[tuple[Any, str, bool]]:
+    """(solver, grid, whether it is linear on linear problems) of the reverse SDE."""
+    for solver in (EulerMaruyama(), *(s for s in SAMPLERS if Noise.ADDITIVE in s.orders)):
+        for grid in ("log-SNR", "angle"):
+            yield solver, grid, True
+    yield ReverseDiffusion(), "uniform", True
+    if name in ("VP", "VE", "EDM"):
+        yield Ancestral(), "uniform", True
+    yield PredictorCorrector(ReverseDiffusion(), Langevin(0.16)), "uniform", False
+    yield PredictorCorrector(AngularAdams(2), Langevin(0.05)), "angle", False
+
+
+def noisy_rows(name: str, size: Size) -> list[Row]:
+    """All samplers of the reverse SDE on one process, and the distance between two exact samples."""
+    process, law = PROCESSES[name], target()
+    shape = (size.samples, DIMENSION)
+    at_end = law.at(process, process.t_min)
+    exact, other = at_end.sample(size.samples, seed=5), at_end.sample(size.samples, seed=6)
+    rows = [Row(name, "exact samples", "", 0, sliced_wasserstein(exact, other), noisy=True)]
+    sde, starts = reverse(process, law.score(process)), process.prior_sample(shape, seed=1, dtype=torch.float64)
+    for solver, kind, linear in noisy_solvers(name):
+        for budget in size.budgets:
+            n = budget // calls_per_step(solver)
+            grid = GRIDS[kind](process, n)
+            try:
+                solution = solve(
+                    sde, starts, process.t_max, process.t_min, solver=solver, steps=grid, seed=3, on_failure="return"
+                )
+                std = gaussian_std_error(process, solver, grid) if linear else math.nan
+            except ValueError:  # predictors of the discrete processes refuse steps with β h ≥ 1
+                continue
+            error = sliced_wasserstein(solution.x, exact)
+            rows.append(Row(name, label(solver), kind, solution.stats.model_calls, error, std=std, noisy=True))
+    return rows
+
+
+# --- all of it -----------------------------------------------------------------------------------------------------------
+
+
+def work(job: tuple[str, str, Size]) -> list[Row]:
+    torch.set_num_threads(1)
+    kind, name, size = job
+    if kind == "diffusers":
+        from benchmarks.samplers_peer import peer_rows
+
+        return [Row(**row) for row in peer_rows(target(), size.starts, size.budgets)]
+    return flow_rows(name, size) if kind == "flow" else noisy_rows(name, size)
+
+
+def settings(size: Size) -> dict[str, Any]:
+    """What a reader needs to make the figures again."""
+    ends = {
+        name: {"process": repr(p), "sigma at t_max": float(p.sigma(p.t_max)), "sigma at t_min": float(p.sigma(p.t_min))}
+        for name, p in PROCESSES.items()
+    }
+    doubt = {name: Flow(name, Size(starts=16)).uncertainty for name in PROCESSES}
+    return {
+        "target": "4 Gaussians in R^16, std 0.25, means randn(4, 16) from seed 0, float64",
+        "size": size._asdict(),
+        "processes": ends,
+        "error of the converged solution": doubt,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fast", action="store_true", help="few samples and budgets")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    size, start = FAST if options.fast else Size(), time.time()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    jobs = [("flow", name, size) for name in PROCESSES] + [("noisy", name, size) for name in ("VP", "SubVP", "VE")]
+    try:
+        import diffusers  # type: ignore[import-not-found]  # noqa: F401
+
+        jobs.append(("diffusers", "VP", size))
+    except ImportError:
+        print("diffusers is not installed: its schedulers are left out")
+    with multiprocessing.get_context("spawn").Pool(min(len(jobs), os.cpu_count() or 1)) as pool:
+        rows = [row for part in pool.imap(work, jobs, chunksize=1) for row in part]
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = {"settings": settings(size), "rows": [row._asdict() for row in rows]}
+    (options.out / "samplers.json").write_text(json.dumps(record, indent=0, allow_nan=True) + "\n")
+    print(write_tables(record, options.out / "samplers.md"))
+    draw(record, options.out)
+    print(f"{len(rows)} figures in {time.time() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Tables and work–precision plots of the sampler benchmark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+Rows = list[dict[str, Any]]
+
+VP_TARGETS = {10: 9e-3, 20: 1e-3, 50: 3e-5}
+FACTOR = 1.5  # by which the best is to lie below DPM-Solver++ 3M on the uniform log-SNR grid, sub-VP and VE
+BASELINE = ("DPMSolverPP(3)", "log-SNR")
+CURVES = (
+    ("DDIM()", "log-SNR"),
+    ("EDMHeun(0)", "Karras"),
+    ("DPMSolver(3)", "log-SNR"),
+    BASELINE,
+    ("DEIS(3)", "log-SNR"),
+    ("UniPC(3)", "log-SNR"),
+    ("AngularAdams(2)", "angle"),
+    ("AngularAdams(3)", "angle"),
+    ("AngularAdams(3)", "optimal"),
+    ("tune", "tuned"),
+)
+
+
+def _number(x: float | None) -> str:
+    return "" if x is None or math.isnan(x) else f"{x:.1e}"
+
+
+def _table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    rows = [head, ["---"] * len(head), *(list(line) for line in lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _pick(rows: Rows, **wanted: Any) -> Rows:
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def _at(rows: Rows, budget: int) -> Rows:
+    """Rows that stay within a budget and would not within half of it."""
+    return [row for row in rows if budget / 2 < row["calls"] <= budget]
+
+
+def _least(rows: Rows) -> dict[str, Any] | None:
+    return min(rows, key=lambda row: row["error"], default=None)
+
+
+def verdicts(record: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
+    """(what, wanted, found, met) of every target."""
+    flow = [row for row in record["rows"] if not row["noisy"] and row["package"] == "sdekit"]
+    out = []
+    for budget, limit in VP_TARGETS.items():
+        best = _least(_at(_pick(flow, process="VP"), budget))
+        if best is not None and budget in record["settings"]["size"]["budgets"]:
+            found = f"{best['error']:.1e} ({best['sampler']}, {best['grid']})"
+            out.append((f"VP, {budget} calls, least median RMSE", f"≤ {limit:.0e}", found, best["error"] <= limit))
+    for process in ("SubVP", "VE"):
+        for budget in record["settings"]["size"]["budgets"]:
+            mine = _pick(flow, process=process)
+            best = _least(_at(mine, budget))
+            base = _least(_at(_pick(mine, sampler=BASELINE[0], grid=BASELINE[1]), budget))
+            if best is not None and base is not None:
+                ratio = base["error"] / best["error"]
+                found = f"{ratio:.1f} ({base['error']:.1e} / {best['error']:.1e}, {best['sampler']}, {best['grid']})"
+                out.append((f"{process}, {budget} calls, gain on {' '.join(BASELINE)}", f"≥ {FACTOR}", found, ratio >= FACTOR))
+    return out
+
+
+def _flow_tables(record: dict[str, Any]) -> Iterable[str]:
+    budgets = record["settings"]["size"]["budgets"]
+    flow = [row for row in record["rows"] if not row["noisy"]]
+    for process in dict.fromkeys(row["process"] for row in flow):
+        mine = _pick(flow, process=process)
+        names = dict.fromkeys((row["package"], row["sampler"], row["grid"]) for row in mine)
+        lines = []
+        for package, sampler, grid in names:
+            these = _pick(mine, package=package, sampler=sampler, grid=grid)
+            errors = [_least(_at(these, budget)) for budget in budgets]
+            far = errors[-1]["far"] if errors[-1] else math.nan
+            shown = [_number(row["error"]) if row else "" for row in errors]
+            lines.append([sampler if package == "sdekit" else f"{package} {sampler}", grid, *shown, f"{100 * far:.1f} %"])
+        yield f"\n### {process}: median RMSE\n\n" + _table(["sampler", "grid", *map(str, budgets), "far, last"], lines)
+
+
+def _noisy_tables(record: dict[str, Any]) -> Iterable[str]:
+    budgets = record["settings"]["size"]["budgets"]
+    noisy = [row for row in record["rows"] if row["noisy"]]
+    for process in dict.fromkeys(row["process"] for row in noisy):
+        mine, lines = _pick(noisy, process=process), []
+        floor = next(row["error"] for row in mine if row["calls"] == 0)
+        for sampler, grid in dict.fromkeys((row["sampler"], row["grid"]) for row in mine if row["calls"]):
+            these = _pick(mine, sampler=sampler, grid=grid)
+            cells = []
+            for budget in budgets:
+                row = _least(_at(these, budget))
+                std = "" if row is None or math.isnan(row["std"]) else f" ({100 * row['std']:+.2f} %)"
+                cells.append("" if row is None else f"{row['error']:.4f}{std}")
+            lines.append([sampler, grid, *cells])
+        yield (
+            f"\n### {process}, with noise: sliced Wasserstein distance (error of a Gaussian's standard deviation)\n\n"
+            f"Two exact samples are {floor:.4f} apart.\n\n" + _table(["sampler", "grid", *map(str, budgets)], lines)
+        )
+
+
+def write_tables(record: dict[str, Any], path: Path) -> str:
+    """Write all tables; returns the one of the targets."""
+    lines = [(what, wanted, found, "yes" if met else "**no**") for what, wanted, found, met in verdicts(record)]
+    targets = _table(["target", "wanted", "measured", "met"], lines)
+    facts = record["settings"]
+    ends = [
+        (name, p["process"], f"{p['sigma at t_max']:.4g}", f"{p['sigma at t_min']:.4g}", _number(facts[_DOUBT][name]))
+        for name, p in facts["processes"].items()
+    ]
+    head = ["", "process", "σ at t_max", "σ at t_min", "uncertainty of the converged solution"]
+    size = facts["size"]
+    text = (
+        f"# Samplers on exact scores\n\nTarget: {facts['target']}. {size['starts']} starts, {size['samples']} samples with "
+        "noise. Columns are calls of the score; a method of several calls a step takes as many steps as fit. `far` is the "
+        "share of samples that err by more than 0.25. Schedulers of diffusers end at σ = 0 and are judged there, each from "
+        "its own start.\n\n"
+    )
+    parts = [text, _table(head, ends), "\n## Targets\n\n", targets, *_flow_tables(record), *_noisy_tables(record)]
+    path.write_text("".join(parts))
+    return targets
+
+
+_DOUBT = "error of the converged solution"
+
+
+def draw(record: dict[str, Any], out: Path) -> None:
+    """Work–precision plots, one panel a process; of diffusers the best scheduler at each budget."""
+    import matplotlib.pyplot as plt
+
+    flow = [row for row in record["rows"] if not row["noisy"]]
+    names = list(record["settings"]["processes"])
+    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 4.4), sharey=True, layout="constrained")
+    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    for axis, process in zip(axes, names, strict=True):
+        mine = _pick(flow, process=process, package="sdekit")
+        for colour, (sampler, grid) in zip(colours, CURVES, strict=True):
+            points = sorted((row["calls"], row["error"]) for row in _pick(mine, sampler=sampler, grid=grid))
+            style = "--" if (sampler, grid) == BASELINE else "-"
+            if points:
+                axis.loglog(*zip(*points, strict=True), style, marker="o", ms=3.5, color=colour, label=f"{sampler}, {grid}")
+        peers = _pick(flow, process=process, package="diffusers")
+        best = [_least(_at(peers, budget)) for budget in record["settings"]["size"]["budgets"]]
+        points = [(row["calls"], row["error"]) for row in best if row is not None]
+        if points:
+            axis.loglog(*zip(*points, strict=True), "k:", marker="s", ms=4, label="diffusers, best of all")
+        if process == "VP":
+            axis.plot(*zip(*VP_TARGETS.items(), strict=True), "r_", ms=14, mew=2, label="target")
+        axis.set_title(process)
+        axis.set_xlabel("calls of the score")
+        axis.grid(True, which="major", alpha=0.3)
+    axes[0].set_ylabel("median RMSE")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
+    figure.savefig(out / "samplers_flow.png", dpi=110)
+    plt.close(figure)
+    _draw_noisy(record, out, plt)
+
+
+def _draw_noisy(record: dict[str, Any], out: Path, plt: Any) -> None:
+    noisy = [row for row in record["rows"] if row["noisy"]]
+    names = list(dict.fromkeys(row["process"] for row in noisy))
+    figure, axes = plt.subplots(1, len(names), figsize=(4.6 * len(names), 4.6), sharey=True, layout="constrained")
+    shown = (
+        ("EulerMaruyama()", "log-SNR"),
+        ("DDIM()", "log-SNR"),
+        ("ReverseDiffusion()", "uniform"),
+        ("ReverseDiffusion() + Langevin(0.16)", "uniform"),
+        ("DPMSolverPP(2)", "log-SNR"),
+        ("SASolver(3, 4)", "log-SNR"),
+        ("SEEDS(2)", "log-SNR"),
+        ("AngularAdams(2)", "angle"),
+        ("GottaGoFast()", "angle"),
+    )
+    colours = plt.get_cmap("tab10").colors
+    for axis, process in zip(axes, names, strict=True):
+        mine = _pick(noisy, process=process)
+        for colour, (sampler, grid) in zip(colours, shown, strict=False):
+            points = sorted((row["calls"], row["error"]) for row in _pick(mine, sampler=sampler, grid=grid))
+            points = [(calls, error) for calls, error in points if error < 10.0]
+            if points:
+                axis.loglog(*zip(*points, strict=True), marker="o", ms=3.5, color=colour, label=f"{sampler}, {grid}")
+        axis.axhline(next(row["error"] for row in mine if row["calls"] == 0), color="k", ls=":", label="two exact samples")
+        axis.set_title(process)
+        axis.set_xlabel("calls of the score")
+        axis.grid(True, which="major", alpha=0.3)
+    axes[0].set_ylabel("sliced Wasserstein distance")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    figure.savefig(out / "samplers_noise.png", dpi=110)
+    plt.close(figure)
