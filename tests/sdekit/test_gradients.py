@@ -14,7 +14,10 @@ from sdekit.events import Event
 from sdekit.gradients import Checkpointed, ReversibleAdjoint
 from sdekit.protocols import Calculus, Dense, Levy, Noise, Order, Step, apply
 from sdekit.save import SaveAt
+from sdekit.scores.reverse import reverse
+from sdekit.sdes.diffusion import VP
 from sdekit.sdes.functions import ODE, ItoSDE, StratonovichSDE
+from sdekit.sdes.process import AffineProcess
 from sdekit.solve import solve
 from sdekit.solvers import RK4, SRA1, Dopri5, EulerMaruyama, Heun, ItoMilstein
 from sdekit.steps import Adaptive, FixedSteps
@@ -179,6 +182,18 @@ def test_memory_grows_as_the_root_of_the_number_of_steps_with_checkpoints():
     steps = [Adaptive(rtol=1e-2, atol=1e-2, first_step=1 / n, max_step=1 / n) for n in (32, 512)]
     adaptive = [_peak(Checkpointed(), s, Heun()) for s in steps]
     assert adaptive[1] <= 5 * adaptive[0]  # sixteen times the steps: a root of it is four
+
+
+@pytest.mark.parametrize("process", [VP(), AffineProcess(lambda t: 1 - t**2 / 2, lambda t: t)])
+def test_reversed_diffusions_may_be_checkpointed(process):
+    gradients = []
+    for way in (None, Checkpointed()):
+        a = _leaf(1.0)
+        sde = reverse(process, lambda t, x, a=a: -a * x)
+        x0 = torch.ones(3, 2, dtype=torch.float64)
+        x = solve(sde, x0, 0.9, 0.1, solver=EulerMaruyama(), steps=FixedSteps(7), gradient=way).x
+        gradients.append(torch.autograd.grad(x.square().sum(), a)[0])
+    assert torch.equal(*gradients)
 
 
 def test_a_second_way_back_is_possible():
