@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .networks import UNet, UNetConfig
     from .recipes import Recipe
     from .run import load
-    from .sampling import ODE, PC, Samples, draw, generate
+    from .samplers import ODE, PC, Fast
+    from .sampling import Samples, draw, generate
     from .training import EMA, Trainer, Training
 
 _HOMES = {
@@ -36,7 +37,8 @@ _HOMES = {
     "networks": ("UNet", "UNetConfig"),
     "recipes": ("Recipe",),
     "run": ("load",),
-    "sampling": ("ODE", "PC", "Samples", "draw", "generate"),
+    "samplers": ("ODE", "PC", "Fast"),
+    "sampling": ("Samples", "draw", "generate"),
     "training": ("EMA", "Trainer", "Training"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -61,6 +63,7 @@ __all__ = [
     "DenoisingLoss",
     "Digits",
     "EMA",
+    "Fast",
     "Folder",
     "ODE",
     "PC",

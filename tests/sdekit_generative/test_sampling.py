@@ -1,12 +1,25 @@
+import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from sdekit_generative import ODE, PC, draw, generate, load
+import sdekit as sk
+from sdekit_generative import draw, generate, load
+from sdekit_generative.samplers import ODE, PC, Fast
 from sdekit_generative.sampling import forward_trajectory, trajectory
 
-SAMPLERS = [PC(steps=24), PC(steps=24, corrections=0), PC(steps=22, corrections=2), ODE(rtol=1e-3, atol=1e-3)]
+SAMPLERS = [
+    PC(steps=24),
+    PC(steps=24, corrections=0),
+    PC(steps=22, corrections=2),
+    ODE(rtol=1e-3, atol=1e-3),
+    ODE(rtol=1e-2, atol=1e-2, denoise=True),
+    Fast(steps=10),
+    Fast(sk.DPMSolverPP(3), steps=10, grid=partial(sk.karras_grid, rho=5.0)),
+    Fast(sk.SEEDS(2), steps=8, churn=1.0, grid=sk.log_snr_grid),
+]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
@@ -31,14 +44,22 @@ def test_images_are_floats_between_zero_and_one(tiny_run, sampler):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "tolerance"), [(PC(steps=200), 0.04), (PC(steps=300, corrections=0), 0.01), (ODE(1e-4, 1e-4), 0.002)]
+    ("sampler", "tolerance"),
+    [
+        (PC(steps=200), 0.04),
+        (PC(steps=300, corrections=0), 0.01),
+        (ODE(1e-4, 1e-4), 0.002),
+        (Fast(sk.AngularAdams(3, sigma_data=0.75), steps=5), 0.002),
+        (Fast(sk.UniPC(3), steps=20), 0.02),
+        (Fast(sk.SASolver(3, 4), steps=30, churn=1.0), 0.02),
+    ],
 )
 def test_samples_of_the_gaussian_model_have_its_spread(gaussian, sampler, tolerance):
     """The law is N(0, 0.75²); the Langevin corrector is biased by its step size, here by less than 4 %."""
     n = 1024
     x = gaussian.process.prior_sample((n, *gaussian.shape), seed=0)
     with torch.no_grad():
-        solution = sampler.solve(gaussian, x, seed=0, first=0)
+        solution = sampler.route(gaussian).solve(x, seed=0, first=0)
     end = solution.x if solution.mean is None else solution.mean
     numbers = end.double().flatten()
     standard_error = 0.75 / math.sqrt(2 * len(numbers))
@@ -90,3 +111,32 @@ def test_a_forward_trajectory_has_the_law_of_the_process_at_every_frame(gaussian
 def test_impossible_requests_are_refused(gaussian, wrong):
     with pytest.raises(ValueError, match="expected"):
         generate(gaussian, **wrong)
+
+
+@pytest.mark.parametrize(
+    "process", [sk.VE(0.01, 50.0), sk.SubVP(t_min=1e-3), sk.RectifiedFlow(t_min=1e-3, t_max=0.999)]
+)
+def test_few_steps_serve_every_process(gaussian, process):
+    """The flow of a Gaussian is known, x(0) of it is D at the end, and 15 evaluations give it to 1 %."""
+    model = dataclasses.replace(gaussian, process=process)
+    x = process.prior_sample((64, *model.shape), seed=1, dtype=torch.float64)
+    solution = Fast(steps=14, t_end=1e-3).route(model).solve(x)
+    t, d = max(process.t_min, 1e-3), model.parametrisation.data_std
+    s1, s0 = (float(process.scale(u)) for u in (t, process.t_max))
+    std1, std0 = (float(process.std(u)) for u in (t, process.t_max))
+    end = x * math.hypot(s1 * d, std1) / math.hypot(s0 * d, std0)
+    expected = end * s1 * d**2 / ((s1 * d) ** 2 + std1**2)
+    torch.testing.assert_close(solution.mean, expected, rtol=0, atol=0.01)
+    assert int(solution.stats.evaluations.max()) == solution.stats.model_calls == 15
+
+
+def test_what_is_not_a_sampler_is_refused_by_name(gaussian):
+    with pytest.raises(TypeError, match=r"write PC\(…\)"):
+        generate(gaussian, 1, PC)
+    with pytest.raises(TypeError, match="sampler: expected a sampler such as PC"):
+        generate(gaussian, 1, sk.Euler())
+    for wrong in ({"steps": 0}, {"churn": -1.0}, {"t_end": -1.0}):
+        with pytest.raises(ValueError, match=f"Fast: {next(iter(wrong))}"):
+            Fast(**wrong)
+    with pytest.raises(ValueError, match="PC: snr"):
+        PC(snr=0.0)
