@@ -8,18 +8,38 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from cyclopts import CycloptsError
 
 from .commands import app
-from .errors import UserError
+from .errors import CheckpointWarning, UserError
 
 USER_ERROR, INTERRUPTED = 2, 130
 
 
 def _one_line(problem: BaseException) -> str:
     return " ".join(str(problem).split()) or type(problem).__name__
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Warnings of ours as one line each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CheckpointWarning)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, CheckpointWarning):
+                print(f"note: {message}", file=sys.stderr)  # noqa: T201
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        return run([a for a in given if a != "--debug"])
+        with _notes():
+            return run([a for a in given if a != "--debug"])
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return INTERRUPTED

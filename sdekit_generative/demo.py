@@ -29,7 +29,7 @@ from .pictures import grid, loss_curve, trajectories
 from .run import Run, load
 from .sampling import ODE, PC, Sampler, draw, forward_trajectory, trajectory
 from .train import load_images
-from .training.checkpoint import as_json, replace_file
+from .training.files import as_json, replace_file
 
 IMAGES = 100
 SAMPLERS: dict[str, Sampler] = {"pc": PC(steps=250), "ode": ODE()}

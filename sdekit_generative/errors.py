@@ -28,3 +28,7 @@ class CheckpointError(UserError):
 
 class TrainingDiverged(UserError):
     """The loss became NaN or infinite. The last checkpoint is untouched."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint that could not be used was passed over for an older one; the message names both."""

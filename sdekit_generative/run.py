@@ -10,19 +10,21 @@ A folder that holds anything is never written into by a new run. While a run tra
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from .errors import CheckpointError, RecipeError, RunError
+from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError
 from .model import ScoreModel
 from .recipes import Recipe, decode, encode
 from .training import Checkpoint, Trainer, checkpoint
 from .training.engine import copy_into
+from .training.files import as_json, replace_file
 
 _RECIPE, _LOG, _CHECKPOINTS, _LOCK = "recipe.json", "log.jsonl", "checkpoints", ".lock"
 
@@ -39,7 +41,7 @@ class Run:
         check_vacant(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.replace_file(folder / _RECIPE, checkpoint.as_json(encode(recipe)))
+            replace_file(folder / _RECIPE, as_json(encode(recipe)))
         except OSError as problem:
             raise RunError(f"{folder}: cannot be written to ({problem.strerror or problem})") from None
         return cls(folder)
@@ -84,14 +86,21 @@ class Run:
         return checkpoint.write(self.folder / _CHECKPOINTS, trainer.steps_done, whole, recipe.training.keep)
 
     def newest(self) -> tuple[Path, Checkpoint]:
-        """The newest checkpoint, verified. Raises CheckpointError that names the file at fault and the way out."""
-        places = checkpoint.folders(self.folder / _CHECKPOINTS)
-        newest = checkpoint.latest(self.folder / _CHECKPOINTS)
-        try:
-            return newest, checkpoint.read(newest)
-        except CheckpointError as problem:
-            way_out = f"; remove {newest.name} to go back to {places[-2].name}" if len(places) > 1 else ""
-            raise CheckpointError(f"{problem}{way_out}") from None
+        """The newest checkpoint that is whole; warns (CheckpointWarning) where newer ones had to be passed over.
+
+        Raises CheckpointError, with the reason for each, where none can be used.
+        """
+        place, found, passed_over = checkpoint.newest_whole(self.folder / _CHECKPOINTS)
+        for reason in passed_over:
+            warnings.warn(f"{reason}; going back to {place.name}", CheckpointWarning, stacklevel=2)
+        return place, found
+
+    def best(self) -> tuple[Path, Checkpoint]:
+        """The checkpoint of the smallest measure. Raises CheckpointError where none was measured, or it is broken."""
+        place = checkpoint.best(self.folder / _CHECKPOINTS)
+        if place is None:
+            raise CheckpointError(f"{self.folder}: nothing was measured during training; see training.measure_every")
+        return place, checkpoint.read(place)
 
     # --- the log ------------------------------------------------------------------------------------------------------
 
@@ -106,7 +115,7 @@ class Run:
         """A logger that goes on after the given step: rows beyond it are of steps that will be done again."""
         kept = [row for row in self.log() if row["step"] <= after]
         content = "".join(json.dumps(row) + "\n" for row in kept).encode()
-        checkpoint.replace_file(self.folder / _LOG, content)
+        replace_file(self.folder / _LOG, content)
         with (self.folder / _LOG).open("a", buffering=1) as stream:
             yield Logger(stream)
 
@@ -151,12 +160,19 @@ def check_vacant(folder: Path) -> None:
         raise RunError(f"{folder}: is not empty; choose another --out")
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> ScoreModel:
-    """The trained model of a run folder: its newest checkpoint, with the averaged weights, ready to sample.
+def load(
+    path: str | Path, device: torch.device | str = "cpu", which: Literal["newest", "best"] = "newest"
+) -> ScoreModel:
+    """The trained model of a run folder, with the averaged weights, ready to sample.
 
-    Raises RunError where there is no run, CheckpointError where the checkpoint is missing, truncated or altered.
+    which: the newest checkpoint, or the best: the one of the smallest measure during training.
+    Raises RunError where there is no run, CheckpointError where no checkpoint can be used. Warns (CheckpointWarning)
+    where the newest is truncated or altered, and an older one is taken.
     """
-    place, saved = Run.open(Path(path)).newest()
+    if which not in ("newest", "best"):
+        raise ValueError(f'which: expected "newest" or "best", got {which!r}')
+    run = Run.open(Path(path))
+    place, saved = run.newest() if which == "newest" else run.best()
     try:
         recipe = decode(saved.state["recipe"], Recipe)
         channels, height, width = saved.state["shape"]

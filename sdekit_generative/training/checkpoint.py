@@ -9,14 +9,15 @@ safetensors does not notice flipped bits, hence the manifest; it is itself compa
 byte of the folder can change unnoticed. Nothing here can run code: there is no pickle.
 
 A checkpoint is written into a hidden folder, flushed to the disk and renamed: an interruption at any instant leaves
-either the whole checkpoint or none, and the older ones are removed only afterwards.
+either the whole checkpoint or none, and the older ones are removed only afterwards. Kept are the newest, and the best:
+the one with the smallest `measure` in its state, where training measured any.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,10 +29,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .files import HIDDEN, as_json, flush_folder, write_through
 
 _FORMAT = 1
 _STATE, _MANIFEST, _TENSORS = "state.json", "manifest.json", ".safetensors"
-_PREFIX, _HIDDEN = "step-", ".writing-"
+_PREFIX, _MEASURE = "step-", "measure"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +44,14 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
-def as_json(value: Any) -> bytes:
-    """The one way in which this package writes JSON."""
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
 def folders(root: Path) -> list[Path]:
     """The checkpoints under root, oldest first."""
     found = [f for f in root.glob(f"{_PREFIX}*") if f.is_dir() and f.name[len(_PREFIX) :].isdigit()]
-    return sorted(found, key=lambda f: int(f.name[len(_PREFIX) :]))
+    return sorted(found, key=_step)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name[len(_PREFIX) :])
 
 
 def latest(root: Path) -> Path:
@@ -61,12 +62,44 @@ def latest(root: Path) -> Path:
     return found[-1]
 
 
+def best(root: Path) -> Path | None:
+    """The checkpoint of the smallest `measure` in its state; None where none was measured."""
+    measured = [(value, folder) for folder in folders(root) if (value := _measure(folder)) is not None]
+    return min(measured)[1] if measured else None
+
+
+def _measure(folder: Path) -> float | None:
+    try:
+        value = _parse(folder / _STATE, _read_file(folder / _STATE)).get(_MEASURE)
+    except CheckpointError:
+        return None
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def newest_whole(root: Path) -> tuple[Path, Checkpoint, list[str]]:
+    """(folder, checkpoint, what is wrong with the newer ones): the newest checkpoint that can be read.
+
+    Raises CheckpointError where there is none, with the reason for each.
+    """
+    reasons: list[str] = []
+    latest(root)
+    for folder in reversed(folders(root)):
+        try:
+            return folder, read(folder), reasons
+        except CheckpointError as problem:  # noqa: PERF203
+            reasons.append(str(problem))
+    raise CheckpointError(f"{root}: none of its checkpoints can be used: {'; '.join(reasons)}")
+
+
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def write(root: Path, step: int, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write root/step-… and then remove all but the newest `keep`. Raises CheckpointError; the old ones then stay."""
-    target, hidden = root / f"{_PREFIX}{step:08d}", root / f"{_HIDDEN}{step:08d}"
+    """Write root/step-…, and then remove all but the newest `keep` and the best.
+
+    Raises CheckpointError where that fails; the older ones then stay.
+    """
+    target, hidden = root / f"{_PREFIX}{step:08d}", root / f"{HIDDEN}{step:08d}"
     if target.exists() and _is_whole(target):
         return target
     contents = {f"{name}{_TENSORS}": safetensors.torch.save(dict(group)) for name, group in checkpoint.tensors.items()}
@@ -77,14 +110,13 @@ def write(root: Path, step: int, checkpoint: Checkpoint, keep: int) -> Path:
         _remove_unfinished(root)
         hidden.mkdir(parents=True)
         for name, content in contents.items():
-            _write_through(hidden / name, content)
-        _flush_folder(hidden)
+            write_through(hidden / name, content)
+        flush_folder(hidden)
         if target.exists():  # not whole, or it would have been returned above
             shutil.rmtree(target)
         hidden.rename(target)
-        _flush_folder(root)
-        for old in folders(root)[:-keep]:
-            shutil.rmtree(old)
+        flush_folder(root)
+        _prune(root, step, keep)
     except OSError as problem:
         shutil.rmtree(hidden, ignore_errors=True)
         raise CheckpointError(
@@ -94,34 +126,20 @@ def write(root: Path, step: int, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def _remove_unfinished(root: Path) -> None:
-    for leftover in root.glob(f"{_HIDDEN}*"):
+    for leftover in root.glob(f"{HIDDEN}*"):
         shutil.rmtree(leftover)
 
 
-def _write_through(file: Path, content: bytes) -> None:
-    with file.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system lets one open folders."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Write a single file so that an interruption leaves the old content or the new, never a part."""
-    hidden = file.with_name(f"{_HIDDEN}{file.name}")
-    _write_through(hidden, content)
-    hidden.replace(file)
-    _flush_folder(file.parent)
+def _prune(root: Path, step: int, keep: int) -> None:
+    """Remove what is neither among the newest nor the best, and later ones that are broken: they will be made again."""
+    found = folders(root)
+    made = [f for f in found if _step(f) <= step]
+    kept = {*made[-keep:], best(root)}
+    gone = [f for f in made if f not in kept] + [f for f in found if _step(f) > step and not _is_whole(f)]
+    for old in gone:
+        aside = old.with_name(f"{HIDDEN}{old.name}")  # so that an interruption leaves no half of a checkpoint
+        old.rename(aside)
+        shutil.rmtree(aside)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

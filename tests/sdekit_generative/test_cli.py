@@ -90,10 +90,8 @@ def test_a_folder_that_holds_another_run_is_not_touched(capsys, run):
     assert sorted((f, f.stat().st_mtime_ns) for f in run.rglob("*")) == before
 
 
-@pytest.mark.parametrize("command", ["sample", "likelihood", "resume"])
-@pytest.mark.parametrize("harm", ["truncate", "flip", "remove"])
-def test_a_harmed_checkpoint_is_refused_by_name(capsys, run, command, harm):
-    file = checkpoint.latest(run / "checkpoints") / "ema.safetensors"
+def _harm(folder: Path, harm: str) -> None:
+    file = folder / "ema.safetensors"
     content = bytearray(file.read_bytes())
     if harm == "truncate":
         file.write_bytes(content[: len(content) // 2])
@@ -102,8 +100,28 @@ def test_a_harmed_checkpoint_is_refused_by_name(capsys, run, command, harm):
         file.write_bytes(content)
     else:
         file.unlink()
+
+
+@pytest.mark.parametrize("command", ["sample", "likelihood", "resume"])
+@pytest.mark.parametrize("harm", ["truncate", "flip", "remove"])
+def test_a_run_whose_checkpoints_are_all_harmed_is_refused_by_their_names(capsys, run, command, harm):
+    for place in checkpoint.folders(run / "checkpoints"):
+        _harm(place, harm)
     arguments = ["train", "--resume", run] if command == "resume" else [command, run]
-    assert "ema.safetensors" in _refused(capsys, *arguments)
+    said = _refused(capsys, *arguments)
+    assert all(f"{step}/ema.safetensors" in said for step in ("step-00000004", "step-00000008", "step-00000012"))
+
+
+@pytest.mark.parametrize("command", [["sample", "--n=1", "--steps=24"], ["train", "--resume"]])
+def test_a_harmed_newest_checkpoint_is_passed_over_and_it_is_said_so(capsys, run, command):
+    _harm(run / "checkpoints" / "step-00000012", "flip")
+    assert main([command[0], str(run), *command[1:]]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert "step-00000012/ema.safetensors: truncated or altered" in notes[0]
+    assert "going back to step-00000008" in notes[0]
+    if command[0] == "train":  # the steps since were made again, and the broken checkpoint is mended
+        checkpoint.read(run / "checkpoints" / "step-00000012")
 
 
 def test_a_file_that_is_no_image_is_named(capsys, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import sdekit_generative as sg
-from sdekit_generative.errors import CheckpointError, RecipeError, RunError
+from sdekit_generative.errors import CheckpointError, CheckpointWarning, RecipeError, RunError
 from sdekit_generative.run import Run, load
 from sdekit_generative.training import checkpoint
 
@@ -50,14 +50,35 @@ def test_nothing_is_ever_written_into_a_folder_that_holds_something(tiny_run, ti
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_broken_newest_checkpoint_is_named_with_the_way_back(tiny_run, tmp_path):
+def test_a_broken_newest_checkpoint_is_passed_over_with_a_warning(tiny_run, tmp_path):
     folder = shutil.copytree(tiny_run, tmp_path / "run")
     file = folder / "checkpoints" / "step-00000012" / "ema.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match=r"ema\.safetensors: truncated.*go back to step-00000008"):
+    with pytest.warns(CheckpointWarning, match=r"ema\.safetensors: truncated.*going back to step-00000008"):
+        model = load(folder)
+    before = checkpoint.read(folder / "checkpoints" / "step-00000008")
+    assert all(torch.equal(p, before.tensors["ema"][name]) for name, p in model.network.named_parameters())
+    for other in checkpoint.folders(folder / "checkpoints"):
+        (other / "state.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"none of its checkpoints can be used: .*step-00000004"):
         load(folder)
-    shutil.rmtree(file.parent)
-    load(folder)
+
+
+def test_the_best_checkpoint_is_the_one_of_the_smallest_measure(tiny_run, tmp_path):
+    folder = shutil.copytree(tiny_run, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="nothing was measured"):
+        load(folder, which="best")
+    root = folder / "checkpoints"
+    saved = checkpoint.read(checkpoint.latest(root))
+    for step, measure in ((13, 3.0), (14, 1.0), (15, 2.0), (16, float("nan")), (17, None)):
+        average = {name: torch.full_like(t, step) for name, t in saved.tensors["ema"].items()}
+        state = {**saved.state, "measure": measure}
+        checkpoint.write(root, step, sg.training.Checkpoint({**saved.tensors, "ema": average}, state), keep=2)
+    assert [f.name for f in checkpoint.folders(root)] == ["step-00000014", "step-00000016", "step-00000017"]
+    assert float(next(load(folder, which="best").network.parameters()).flatten()[0]) == 14.0
+    assert float(next(load(folder).network.parameters()).flatten()[0]) == 17.0
+    with pytest.raises(ValueError, match="newest"):
+        load(folder, which="last")  # type: ignore[arg-type]
 
 
 def test_a_whole_checkpoint_of_something_else_is_refused(tiny_run, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sdekit_generative.data import Folder
-from sdekit_generative.errors import CheckpointError, RecipeError, RunError, TrainingDiverged
+from sdekit_generative.errors import CheckpointWarning, RecipeError, RunError, TrainingDiverged
 from sdekit_generative.recipes import Recipe, encode, override
 from sdekit_generative.run import Run
 from sdekit_generative.train import begin, resume
@@ -190,14 +190,32 @@ def test_other_images_are_not_taken_for_those_of_the_run(tiny, tmp_path):
         resume(tmp_path / "run", lambda recipe: recipe)
 
 
-def test_an_altered_checkpoint_is_not_gone_on_from(tiny, tmp_path):
-    _run(tmp_path / "run", _changed(tiny, steps=4))
-    file = tmp_path / "run/checkpoints/step-00000004/optimizer.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(bytes(content))
-    with pytest.raises(CheckpointError, match=r"optimizer\.safetensors: truncated or altered"):
-        resume(tmp_path / "run", lambda recipe: recipe)
+@pytest.mark.parametrize("broken", [1, 2])
+def test_a_run_whose_newest_checkpoints_are_altered_goes_on_from_the_one_before_to_the_same_end(tiny, tmp_path, broken):
+    _run(tmp_path / "whole", _changed(tiny, steps=12, save_every=3))
+    _run(tmp_path / "run", _changed(tiny, steps=9, save_every=3))
+    for step in (9, 6)[:broken]:
+        file = tmp_path / f"run/checkpoints/step-{step:08d}/optimizer.safetensors"
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(bytes(content))
+    with pytest.warns(CheckpointWarning, match=r"optimizer\.safetensors: truncated or altered") as said:
+        job = resume(tmp_path / "run", lambda recipe: override(recipe, {"training.steps": "12"}))
+    assert len(said) == broken
+    assert job.trainer.steps_done == 9 - 3 * broken
+    job.train(Stop(), lambda step, loss: None)
+    _assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_passed_over_checkpoint_never_outlives_the_good_one(tiny, tmp_path):
+    """With a single checkpoint kept, the broken one counts for nothing."""
+    _run(tmp_path / "run", _changed(tiny, steps=9, save_every=3, keep=2))
+    (tmp_path / "run/checkpoints/step-00000009/ema.safetensors").write_bytes(b"broken")
+    with pytest.warns(CheckpointWarning, match="going back to step-00000006"):
+        job = resume(tmp_path / "run", lambda recipe: override(recipe, {"training.keep": "1"}))
+    job.trainer.step()
+    job.save()
+    assert [f.name for f in checkpoint.folders(tmp_path / "run/checkpoints")] == ["step-00000007"]
 
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(tiny, tmp_path):

@@ -3,6 +3,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from sdekit_generative.errors import CheckpointError
 from sdekit_generative.training import Checkpoint, checkpoint
+from sdekit_generative.training.files import as_json
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_a_manifest_cannot_point_outside_its_folder_or_name_other_kinds_of_files
     manifest = json.loads((folder / "manifest.json").read_bytes())
     for name in ("../../etc/passwd", "/etc/passwd", "weights.pkl"):
         forged = {**manifest, "files": {**manifest["files"], name: "0" * 64}}
-        (folder / "manifest.json").write_bytes(checkpoint.as_json(forged))
+        (folder / "manifest.json").write_bytes(as_json(forged))
         with pytest.raises(CheckpointError):
             checkpoint.read(folder)
 
@@ -110,7 +112,7 @@ def test_a_manifest_cannot_point_outside_its_folder_or_name_other_kinds_of_files
 def test_a_checkpoint_of_another_format_is_refused_by_its_number(tmp_path, sample):
     folder = checkpoint.write(tmp_path, 7, sample, keep=3)
     manifest = json.loads((folder / "manifest.json").read_bytes())
-    (folder / "manifest.json").write_bytes(checkpoint.as_json({**manifest, "format": 2}))
+    (folder / "manifest.json").write_bytes(as_json({**manifest, "format": 2}))
     with pytest.raises(CheckpointError, match="format 2"):
         checkpoint.read(folder)
 
@@ -124,7 +126,17 @@ def _failure(root: Path, step: int, sample: Checkpoint) -> str:
     return ""
 
 
-@pytest.mark.parametrize("failing", ["fsync", "mkdir", "rename"])
+FAILING = {
+    "fsync": (os, "fsync"),
+    "open a folder": (os, "open"),
+    "open a file": (Path, "open"),
+    "mkdir": (Path, "mkdir"),
+    "rename": (Path, "rename"),
+    "remove": (shutil, "rmtree"),
+}
+
+
+@pytest.mark.parametrize("failing", FAILING)
 def test_a_full_disk_at_any_point_leaves_the_old_checkpoint_usable(tmp_path, sample, monkeypatch, failing):
     """The k-th call of each kind fails, for every k that a save makes."""
     root = tmp_path / "checkpoints"
@@ -132,13 +144,14 @@ def test_a_full_disk_at_any_point_leaves_the_old_checkpoint_usable(tmp_path, sam
     failures = 0
     for k in range(12):
         calls = 0
-        owner, name = {"fsync": (os, "fsync"), "mkdir": (Path, "mkdir"), "rename": (Path, "rename")}[failing]
+        owner, name = FAILING[failing]
         original = getattr(owner, name)
 
         def limited(*args, k=k, original=original, **kwargs):
             nonlocal calls
-            calls += 1
-            if calls == k + 1:
+            writing = failing != "open a file" or (args[1:] or ("r",))[0].startswith("w")
+            calls += writing
+            if writing and calls == k + 1:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return original(*args, **kwargs)
 
@@ -148,8 +161,71 @@ def test_a_full_disk_at_any_point_leaves_the_old_checkpoint_usable(tmp_path, sam
         failures += "No space left" in said
         assert bool(said) == (calls > k)
         checkpoint.read(checkpoint.latest(root))
+        checkpoint.write(root, 100 + k, sample, keep=1)
         assert not list(root.glob(".writing-*"))
+        shutil.rmtree(root / f"step-{100 + k:08d}")
+        checkpoint.write(root, 2 + k, sample, keep=1)
     assert failures >= 1
+
+
+class _Full:
+    """A file that takes so many bytes and no more."""
+
+    def __init__(self, stream, room: int) -> None:
+        self._stream, self._room = stream, room
+
+    def write(self, content: bytes) -> int:
+        taken = content[: self._room]
+        self._stream.write(taken)
+        if len(taken) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(content)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *problem):
+        self._stream.close()
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+
+@pytest.mark.parametrize("which", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+def test_a_disk_that_fills_up_in_the_middle_of_a_file_leaves_the_old_checkpoint_usable(
+    tmp_path, sample, monkeypatch, which
+):
+    checkpoint.write(tmp_path, 1, sample, keep=1)
+    original = Path.open
+
+    def limited(self, mode="r", **more):
+        stream = original(self, mode, **more)
+        return _Full(stream, 20) if self.name == which and "w" in mode else stream
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", limited)
+        assert "No space left on device" in _failure(tmp_path, 2, sample)
+    assert [f.name for f in tmp_path.iterdir()] == ["step-00000001"]
+    checkpoint.read(checkpoint.latest(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_really_full_disk_leaves_the_old_checkpoint_usable(tmp_path, sample):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(disk)], capture_output=True).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        checkpoint.write(disk, 1, sample, keep=1)
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - 8192))
+        assert "No space left on device" in _failure(disk, 2, sample)
+        assert sorted(f.name for f in disk.iterdir()) == ["ballast", "step-00000001"]
+        checkpoint.read(checkpoint.latest(disk))
+        (disk / "ballast").unlink()
+        checkpoint.write(disk, 2, sample, keep=1)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_leftovers_of_a_killed_save_are_cleared_and_never_read(tmp_path, sample):
