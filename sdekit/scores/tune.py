@@ -21,6 +21,7 @@ from ..solvers.exponential_multistep import DEIS, AngularAdams, DPMSolverPP, Uni
 from ..solvers.exponential_single import DPMSolver
 from ..steps.fixed import TimeGrid
 from ..steps.grids import angle_grid, density_grid, interpolate, karras_grid, log_snr_grid
+from .budget import steps_within
 from .correctors import Langevin
 from .pilot import Pilots, table
 from .predictor_corrector import PredictorCorrector
@@ -183,13 +184,13 @@ def _tune_flow(paths: Pilots, budget: int, rounds: int) -> Tuned:
     solvers += [DPMSolverPP(2), DPMSolverPP(3), DEIS(2), DEIS(3), UniPC(2), UniPC(3)]
     found: list[tuple[Trial, TimeGrid]] = []
     for solver in (*solvers, DPMSolver(2), DPMSolver(3)):
-        n = budget // solver.order if isinstance(solver, DPMSolver) else budget
+        n = steps_within(solver, budget)
         for name, grid in _grids(paths, n).items() if n else ():
             found.append((Trial(solver, name, paths.error(solver, grid)), grid))
     found.sort(key=lambda pair: pair[0].error)
     if rounds:
         for solver in _leaders(found, 3):
-            n = budget // solver.order if isinstance(solver, DPMSolver) else budget
+            n = steps_within(solver, budget)
             grid = optimal_grid(paths.process, paths.score, n, solver, pilots=paths, rounds=rounds)
             found.append((Trial(solver, "optimal", paths.error(solver, grid)), grid))
         found.sort(key=lambda pair: pair[0].error)
@@ -214,7 +215,7 @@ def _tune_noisy(paths: Pilots, budget: int, snrs: Sequence[float], seed: int) ->
     # other noise than the pilots', so that nothing is compared with itself
     starts = process.prior_sample(tuple(paths.starts.shape), seed=seed + 1, dtype=paths.starts.dtype)
     for solver in (*plain, *correcting):
-        n = budget // 2 if isinstance(solver, PredictorCorrector) else budget
+        n = steps_within(solver, budget, stochastic=True)
         for name, grid in _grids(paths, n).items():
             try:
                 x = solve(sde, starts, process.t_max, process.t_min, solver=solver, steps=grid, seed=seed).x

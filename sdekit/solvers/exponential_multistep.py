@@ -4,9 +4,10 @@
     correct   once Y₁ is known at the prediction, the step is made again with it among the Y_j, at no further call
 
 All of them are one engine, exponential Adams–Bashforth–Moulton, and differ in the form held (see `exponential`), in the
-number of values, and in whether the corrector runs. The first step knows one value only; methods of three and more
-correct it, so that they keep order 3 from wherever they start. Order 4 and 5 are those of a start at the prior, where
-the first values hardly differ.
+number of values, and in whether the corrector runs. The first step knows one value only, which leaves an error of
+order 2 in the second. As long as every value since the start is at hand, the correction therefore begins anew from the
+start, with all of them. That keeps order 3 from wherever a solve starts, and order 4 from the prior, where the first
+values hardly differ. Methods of order 5 take the second value once more, at its corrected place: one call a solve.
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ class History(NamedTuple):
     """What a step leaves behind: the values of earlier steps and their clocks, newest first; NaN where there is none.
 
     clocks `(B or 1, 1, …, 1)`; time: that of the newest value; push: the last step's `gain Σ w_j Y_j`, which a
-    corrector takes back.
+    corrector takes back; origin, start: state and time at the beginning.
     """
 
     clocks: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     time: Tensor
     push: Tensor
+    origin: Tensor
+    start: Tensor
 
     @classmethod
-    def empty(cls, x: Tensor, count: int) -> History:
+    def empty(cls, t: Tensor, x: Tensor, count: int) -> History:
         none, zero = _column(torch.full((), math.nan, dtype=torch.float64), x), torch.zeros_like(x)
-        return cls((none,) * count, (zero,) * count, none, zero)
+        return cls((none,) * count, (zero,) * count, none, zero, x, _column(t, x))
 
     @property
     def known(self) -> int:
@@ -46,7 +49,7 @@ class History(NamedTuple):
     def then(self, t: Tensor, clock: Tensor, value: Tensor, push: Tensor) -> History:
         count = len(self.clocks)
         clocks = (_column(clock, value), *self.clocks)[:count]
-        return History(clocks, (value, *self.values)[:count], _column(t, value), push)
+        return History(clocks, (value, *self.values)[:count], _column(t, value), push, self.origin, self.start)
 
 
 def _column(t: Tensor, x: Tensor) -> Tensor:
@@ -93,13 +96,18 @@ class ExponentialAdams:
         return getattr(self, "eta", None)
 
     @property
+    def starting_calls(self) -> int:
+        """Calls of the score, beyond one a step, that a solve of two steps or more of the probability flow takes."""
+        return int(max(self.order, self.corrector) > 4)
+
+    @property
     def orders(self) -> dict[Noise, Order]:
         reached = float(max(self.order, self.corrector))
         return {Noise.NONE: Order(reached, reached), Noise.ADDITIVE: Order(1.0, min(reached, 2.0))}
 
     def init(self, sde: Any, t: Tensor, x: Tensor) -> History:
         affine_process(sde, type(self).__name__)
-        return History.empty(x, max(self.order, self.corrector, 2) - 1)
+        return History.empty(t, x, max(self.order, self.corrector, 2) - 1)
 
     def step(self, sde: Any, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         history, eta = History(*state), eta_of(self.noise_level, sde)
@@ -108,7 +116,10 @@ class ExponentialAdams:
         values = [form.value(sde, span.t0, x), *history.values[:known]]
         clocks = [leg.clock0, *history.clocks[:known]]
         if known:
-            x = self._correct(form.leg(process, history.time, span.t0, eta), clocks, values, x, history.push)
+            x = self._correct(process, span.t0, eta, clocks, values, x, history)
+        if known == 1 and not eta and self.starting_calls:
+            values[0] = form.value(sde, span.t0, x)
+            x = self._correct(process, span.t0, eta, clocks, values, x, history)
         count = 1 if leg.singular else min(self.order, len(values))
         push = _combine(leg.gain, self.predict(leg, clocks[:count]), values[:count], x)
         mean = match(leg.carry, x) * x + push
@@ -119,13 +130,35 @@ class ExponentialAdams:
         """Weights of the predictor."""
         return leg.weights(clocks)
 
-    def _correct(self, leg: Leg, clocks: list[Tensor], values: list[Tensor], x: Tensor, push: Tensor) -> Tensor:
-        """The end of the last step, made again with the value there among the others."""
-        first = len(clocks) == 2 and self.order > 2
-        count = min(max(self.corrector, 2 if first else 0), len(clocks))
-        if count < 2:
-            return x
-        return x - push + _combine(leg.gain, leg.weights(clocks[:count]), values[:count], x)
+    def _correct(
+        self,
+        process: Any,
+        t: Tensor,
+        eta: float,
+        clocks: list[Tensor],
+        values: list[Tensor],
+        x: Tensor,
+        history: History,
+    ) -> Tensor:
+        """The state at t, made again with the value there among the others."""
+        whole = len(clocks) <= max(self.corrector, self.order - 1) and not eta
+        fresh = clocks[-1] == self.form.clock(process, history.start) if whole else torch.zeros(1, dtype=torch.bool)
+        if bool(fresh.all()):
+            return self._from_start(process, t, clocks, values, history)
+        count = min(self.corrector, len(clocks))
+        if count > 1:
+            leg = self.form.leg(process, history.time, t, eta)
+            x = x - history.push + _combine(leg.gain, leg.weights(clocks[:count]), values[:count], x)
+        # samples of a batch may have started at different steps: each gets what it would get alone
+        return torch.where(fresh, self._from_start(process, t, clocks, values, history), x) if bool(fresh.any()) else x
+
+    def _from_start(
+        self, process: Any, t: Tensor, clocks: list[Tensor], values: list[Tensor], history: History
+    ) -> Tensor:
+        leg = self.form.leg(process, history.start, t, 0.0)
+        return match(leg.carry, history.origin) * history.origin + _combine(
+            leg.gain, leg.weights(clocks), values, history.origin
+        )
 
 
 @dataclass(frozen=True)
@@ -232,6 +265,8 @@ class SASolver(ExponentialAdams):
 @dataclass(frozen=True)
 class AngularAdams(ExponentialAdams):
     """Adams on Karras's F in the angle φ = atan(σ/c): predictor of `order` values, corrector of one more; order + 1.
+
+    One call of the score a step, and with order=4 one more at the start.
 
     What data of standard deviation c do is solved exactly, noise included, and the angle is finite at σ = 0, so that a
     grid may end there. Meant for `angle_grid`.

@@ -89,10 +89,11 @@ def test_order_on_the_exact_score_is_within_two_tenths_of_the_claim(solver):
 @pytest.mark.slow
 @pytest.mark.parametrize("process", PROCESSES[1:], ids=lambda p: type(p).__name__)
 @pytest.mark.parametrize("solver", SAMPLERS, ids=name)
-def test_order_falls_below_the_claim_for_no_process(solver, process):
-    # above 3.5 the start, from lower orders, shows on processes that are stiffer at the prior than VP
-    claim = min(solver.orders[Noise.NONE].strong, 3.5)
-    assert measured_order(solver, process) > claim - 0.2
+def test_order_is_within_two_tenths_of_the_claim_for_every_process(solver, process):
+    found, claim = measured_order(solver, process), solver.orders[Noise.NONE].strong
+    # where s = 1 the error that a start with few values leaves in DEIS(4) has the other sign, and flatters the fit
+    above = 0.8 if solver == DEIS(4) and process in (VE(t_min=0.05), EDM()) else 0.2
+    assert claim - 0.2 < found < claim + above
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_calls_of_the_score_are_what_the_method_says(solver):
     flow, x, _ = mixture_problem(process)
     per_step = {DPMSolver: getattr(solver, "order", 1), SEEDS: getattr(solver, "order", 1), EDMHeun: 2, GottaGoFast: 2}
     sol = solve(flow, x, process.t_max, process.t_min, solver=solver, steps=log_snr_grid(process, 6))
-    assert sol.stats.model_calls == 6 * per_step.get(type(solver), 1)
+    assert sol.stats.model_calls == 6 * per_step.get(type(solver), 1) + (solver == AngularAdams(4))
 
 
 # --- noise ----------------------------------------------------------------------------------------------------------
