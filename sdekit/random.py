@@ -1,21 +1,19 @@
 """Randomness as a value: every number is a function of (seed, purpose, sample, step), never of the batch or the order.
 
-Two sources stand behind `KeyedDraws`, chosen by what is asked:
+Two sources:
 
-* steps that all samples share: a `torch.Generator` is keyed by (seed, purpose, block of samples, chunk of steps) and
-  always draws the whole block, so that sample i gets the same numbers whatever the batch around it. The size of a
-  block depends on the size of one sample only.
-* a step number per sample (adaptive solves): Threefry-2x32 with 20 rounds, a counter-based generator written in torch
-  integer operations.
+* `KeyedDraws`, which `seed=<integer>` makes. On the CPU, steps that all samples share take their words from a sequential
+  generator (SFC64) that is put to the start of a stream of its own for every (seed, purpose, block of samples, chunk of
+  steps) and always draws the whole block, so that sample i gets the same numbers whatever the batch around it. The size
+  of a block depends on the size of one sample only.
+* `CounterDraws`: Threefry throughout. Slower on the CPU unless compiled; the same numbers on every device.
 
-A Brownian tree asks for some hundred numbers at once, each under a node of its own; `node_normal` makes them from
-words mixed twice by SplitMix64, at a tenth of Threefry's operations.
+`KeyedDraws` uses Threefry too on other devices than the CPU, and where samples are at steps of their own.
 
-CPU generators are keyed through their whole state, since `manual_seed` keeps 32 bits only and would make collisions
-likely after some 10⁵ blocks.
+Words become normals two at a time, by Box and Muller's formula, and the two belong to neighbouring steps of one entry:
+then a compiled solve makes both where it needs them, and no normal goes through memory.
 
-Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11; Steele, Lea, Flood
-(2014), "Fast splittable pseudorandom number generators", OOPSLA (the mixing function of the keys).
+Reference: Doty-Humphrey (2010), PractRand (SFC64); O'Neill (2014), HMC-CS-2014-0905 (how streams are told apart).
 """
 
 from __future__ import annotations
@@ -24,15 +22,14 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .arguments import check_integer
-
-Shape = tuple[int, ...]
+from .counters import GOLDEN, MASK64, Shape, counter_words, fold, mix_int, normal_pair, uniform_of
 
 
 class Purpose(IntEnum):
@@ -73,82 +70,111 @@ class Draws(Protocol):
         ...
 
 
-_MASK64 = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-
-
-def _mix(z: int) -> int:
-    """The finaliser of SplitMix64: a bijection of 64-bit words that looks random."""
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
-    return z ^ (z >> 31)
-
-
-def fold(*words: int) -> int:
-    """One 64-bit key from a sequence of integers."""
-    key = 0
-    for word in words:
-        key = _mix((key + _GOLDEN + _mix((word + _GOLDEN) & _MASK64)) & _MASK64)
-    return key
-
-
-# --- blocks of samples × chunks of steps, by torch.Generator -----------------------------------------------------------
-
-_BLOCK_NUMBERS = 8192  # numbers in a block: large enough to hide the cost of keying, small enough for one tiny sample
-_CHUNK_STEPS = 16
-
-
-def _block_shape(size: int) -> tuple[int, int]:
-    """(samples in a block, steps in a chunk) for samples of `size` numbers; powers of two."""
-    steps = min(_CHUNK_STEPS, max(1, 1 << int(math.log2(max(1, _BLOCK_NUMBERS // size)))))
-    samples = max(1, 1 << int(math.log2(max(1, _BLOCK_NUMBERS // (size * steps)))))
-    return samples, steps
-
-
-_STATE_OFFSET, _STATE_WORDS = 24, 624  # layout of a CPU generator's state: words of 32 bits, each in 8 bytes
-
-
-def _key_states(keys: list[int]) -> np.ndarray:
-    """Mersenne-Twister states `(len(keys), 624)` filled by SplitMix64 streams that start at the keys."""
-    z = np.array(keys, dtype=np.uint64)[:, None] + np.arange(1, 313, dtype=np.uint64) * np.uint64(_GOLDEN)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (z ^ (z >> np.uint64(31))).view(np.uint32)
-
-
-class _Generator:
-    """A `torch.Generator` that can be put to the start of any 64-bit key's stream."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.generator = torch.Generator(device=device)
-        self._on_cpu = device.type == "cpu"
-        if self._on_cpu:
-            self._state = self.generator.manual_seed(0).get_state()
-            self._words = self._state.numpy()[_STATE_OFFSET : _STATE_OFFSET + 8 * _STATE_WORDS].view(np.uint64)
-
-    def blocks(self, keys: list[int], shape: Shape, uniform: bool, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-        """One tensor a key."""
-        draw = torch.rand if uniform else torch.randn
-        out: list[Tensor] = []
-        states = _key_states(keys) if self._on_cpu else None
-        for i, key in enumerate(keys):
-            if states is None:
-                self.generator.manual_seed(key)
-            else:
-                self._words[:] = states[i]
-                self.generator.set_state(self._state)
-            out.append(draw(shape, dtype=dtype, device=device, generator=self.generator))
-        return out
-
-
-_NORMAL, _UNIFORM = 0, 1
-
-
 def check_seed(seed: object, first: object) -> None:
     """Raise unless seed is an integer, and first the index of a sample."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise TypeError(f"seed: expected an integer, or a source of draws such as Replay(…), got {seed!r}")
     check_integer("first: the index of a sample", first, 0)
+
+
+_NORMAL, _UNIFORM = 0, 1
+_BLOCK_WORDS = 8192  # large enough to hide the cost of keying, small enough for one tiny sample
+_GROUP_WORDS = 1 << 18  # words that become numbers together: what they pass through stays in the cache
+
+
+def chunk_steps(size: int) -> int:
+    """Steps in a chunk, an even number, for samples of `size` numbers: the more, the less a small sample's draw costs."""
+    if size <= 16:
+        return 64 if size <= 4 else 16
+    return max(2, 1 << int(math.log2(256 // size))) if size <= 128 else 2
+
+
+class _Want(NamedTuple):
+    """Which numbers: all that must agree for two steps to come from one chunk."""
+
+    kind: int
+    purpose: Purpose
+    part: int
+    shape: Shape
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def size(self) -> int:
+        """Numbers in a sample."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def wide(self) -> torch.dtype:
+        """The dtype in which numbers are made: half precision is cut from single."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+
+class _Stream:
+    """A sequential generator of words that can be put to the start of any key's stream, and what it writes through."""
+
+    _WARM_UP = 12  # rounds after which SFC64's author takes the state for well mixed
+
+    def __init__(self) -> None:
+        self._generator = np.random.SFC64(0)
+        self._state = dict(self._generator.state)
+        self._scratch: dict[torch.dtype, Tensor] = {}
+
+    def words(self, out: np.ndarray, root: int, first: int) -> None:
+        """Words for samples first … of one chunk into out, `(steps, B, size)` of 32- or 64-bit integers."""
+        steps, count, size = out.shape
+        samples = max(1, 1 << int(math.log2(max(1, _BLOCK_WORDS // (size * steps)))))
+        drawn = self._WARM_UP + steps * samples * size * out.itemsize // 8
+        low, high = first // samples, -(-(first + count) // samples)
+        for block, key in zip(range(low, high), _stream_keys(root, low, high), strict=True):
+            self._state["state"] = {"state": key}
+            self._generator.state = self._state
+            words = self._generator.random_raw(drawn)[self._WARM_UP :].view(out.dtype).reshape(steps, samples, size)
+            start = block * samples - first
+            if start >= 0 and start + samples <= count:
+                out[:, start : start + samples] = words
+            else:
+                begin, end = max(0, start), min(count, start + samples)
+                out[:, begin:end] = words[:, begin - start : end - start]
+
+    def normals(self, out: Tensor, root: int, first: int) -> None:
+        """Normals for samples first … of one chunk, by `normal_pair`, into out `(steps, B, size)`."""
+        steps, count, size = out.shape
+        if not out.numel():
+            return
+        word = np.dtype(np.int64 if out.dtype == torch.float64 else np.int32)
+        group = max(1, _GROUP_WORDS // (steps * size))
+        needed = 5 * steps // 2 * min(group, count) * size
+        memory = self._scratch.get(out.dtype)
+        if memory is None or memory.numel() < needed:
+            self._scratch[out.dtype] = memory = torch.empty(needed, dtype=out.dtype)
+        unit = 2.0 ** (1 - 8 * word.itemsize)
+        for start in range(0, count, group):
+            number = min(group, count - start)
+            r, theta, cosine, *_ = memory[: 5 * steps // 2 * number * size].view(5, steps // 2, number, size)
+            words = memory[3 * r.numel() : 5 * r.numel()].numpy().view(word).reshape(steps, number, size)
+            self.words(words, root, first + start)
+            drawn, into = torch.from_numpy(words), out[:, start : start + number]
+            r.copy_(drawn[0::2]).abs_().add_(1.0).mul_(unit).log_().mul_(-2.0).sqrt_()
+            theta.copy_(drawn[1::2]).mul_(math.pi * unit)
+            torch.cos(theta, out=cosine)
+            torch.mul(cosine, r, out=into[0::2])
+            torch.mul(theta.sin_(), r, out=into[1::2])
+
+
+def _stream_keys(root: int, low: int, high: int) -> list[np.ndarray] | np.ndarray:
+    """States of SFC64 for blocks low … high − 1, each three words of key and a counter of 1."""
+    if high - low <= 2:
+        return [
+            np.array([*(mix_int((root + (3 * block + k) * GOLDEN) & MASK64) for k in (1, 2, 3)), 1], dtype=np.uint64)
+            for block in range(low, high)
+        ]
+    z = np.uint64(root) + np.arange(3 * low + 1, 3 * high + 1, dtype=np.uint64) * np.uint64(GOLDEN)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    keys = np.ones((high - low, 4), dtype=np.uint64)
+    keys[:, :3] = (z ^ (z >> np.uint64(31))).reshape(-1, 3)
+    return keys
 
 
 class KeyedDraws:
@@ -160,25 +186,28 @@ class KeyedDraws:
     def __init__(self, seed: int, first: int = 0) -> None:
         check_seed(seed, first)
         self.seed, self.first = int(seed), int(first)
-        self._chunks: dict[tuple, tuple[int, Tensor]] = {}
-        self._generators: dict[torch.device, _Generator] = {}
+        self._chunks: dict[_Want, tuple[int, tuple[Tensor, ...]]] = {}
+        self._keys: dict[tuple[int, int, int], int] = {}
+        self._stream: _Stream | None = None
 
     def __repr__(self) -> str:
-        return f"KeyedDraws(seed={self.seed}, first={self.first})"
+        return f"{type(self).__name__}(seed={self.seed}, first={self.first})"
 
     def normal(
         self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
     ) -> Tensor:
+        want = _Want(_NORMAL, purpose, part, shape, dtype, device)
         if isinstance(step, Tensor):
-            return counter_normal(fold(self.seed, purpose, part), self.first, step, shape, dtype)
-        return self._slice(_NORMAL, purpose, step, shape, dtype, device, part)
+            return torch.where(_odd(step, shape), *reversed(normal_pair(*self._own_words(want, step)))).to(dtype)
+        return self._at(want, step)
 
     def uniform(
         self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
     ) -> Tensor:
+        want = _Want(_UNIFORM, purpose, part, shape, dtype, device)
         if isinstance(step, Tensor):
-            return counter_uniform(fold(self.seed, purpose, part), self.first, step, shape, dtype)
-        return self._slice(_UNIFORM, purpose, step, shape, dtype, device, part)
+            return uniform_of(torch.where(_odd(step, shape), *reversed(self._own_words(want, step)))).to(dtype)
+        return self._at(want, step)
 
     def sign(
         self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
@@ -186,45 +215,82 @@ class KeyedDraws:
         # halves of the uniforms, so that a sign costs no source of its own
         return (self.uniform(purpose, step, shape, dtype, device, part) < 0.5).to(dtype).mul_(2).sub_(1)
 
-    def _slice(
-        self, kind: int, purpose: Purpose, step: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int
+    def words(
+        self, purpose: Purpose, chunk: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
     ) -> Tensor:
-        name = (kind, purpose, part, shape, dtype, device)
-        held = self._chunks.get(name)
-        size = math.prod(shape[1:])
-        samples, steps = _block_shape(max(1, size))
-        chunk = step // steps
-        if held is None or held[0] != chunk:
-            held = (chunk, self._chunk(kind, purpose, chunk, shape, (samples, steps, size), dtype, device, part))
-            self._chunks[name] = held
-        return held[1][step % steps]
+        """Words `(chunk_steps, B, *shape)` of which the normals of a chunk of steps are made, by `normal_pair`."""
+        return self._words(_Want(_NORMAL, purpose, part, shape, dtype, device), chunk).reshape(-1, *shape)
 
-    def _chunk(
-        self,
-        kind: int,
-        purpose: Purpose,
-        chunk: int,
-        shape: Shape,
-        block: tuple[int, int, int],
-        dtype: torch.dtype,
-        device: torch.device,
-        part: int,
-    ) -> Tensor:
-        """`(steps, B, *shape)`: all whole blocks that hold samples first … first + B − 1, cut to those."""
-        samples, steps, size = block
-        count = shape[0]
-        low, high = self.first // samples, -(-(self.first + count) // samples)
-        if count == 0:
-            return torch.empty((steps, *shape), dtype=dtype, device=device)
-        if device not in self._generators:
-            self._generators[device] = _Generator(device)
-        root = fold(self.seed, kind, purpose, part, chunk)
-        keys = [_mix((root + b * _GOLDEN) & _MASK64) for b in range(low, high)]
-        wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
-        blocks = self._generators[device].blocks(keys, (steps, samples, size), kind == _UNIFORM, wide, device)
-        drawn = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
-        start = self.first - low * samples
-        return drawn[:, start : start + count].reshape(steps, *shape).to(dtype)
+    def _at(self, want: _Want, step: int) -> Tensor:
+        held = self._chunks.get(want)
+        if held is not None:
+            place = step - held[0]
+            if 0 <= place < len(held[1]):
+                return held[1][place]
+        steps = chunk_steps(want.size)
+        chunk = step // steps
+        values = self._numbers(want, chunk).reshape(steps, *want.shape).to(want.dtype).unbind(0)
+        self._chunks[want] = (chunk * steps, values)
+        return values[step - chunk * steps]
+
+    def _numbers(self, want: _Want, chunk: int) -> Tensor:
+        """`(steps, B, size)` in float32 or float64."""
+        if want.kind == _UNIFORM:
+            return uniform_of(self._words(want, chunk))
+        if not self._sequential(want.device):
+            words = self._words(want, chunk)
+            return torch.stack(normal_pair(words[0::2], words[1::2]), dim=1).flatten(0, 1)
+        out = torch.empty((chunk_steps(want.size), want.shape[0], want.size), dtype=want.wide)
+        self._sequence().normals(out, fold(self._key(want), chunk), self.first)
+        return out
+
+    def _words(self, want: _Want, chunk: int) -> Tensor:
+        """Words `(steps, B, size)`."""
+        steps, count, size = chunk_steps(want.size), want.shape[0], want.size
+        if not self._sequential(want.device):
+            step = torch.arange(chunk * steps, (chunk + 1) * steps, 2, device=want.device)[:, None]
+            pair = counter_words(self._key(want), self.first, step, count, size, want.dtype)
+            return torch.stack(pair, dim=1).flatten(0, 1)
+        words = np.empty((steps, count, size), dtype=np.int64 if want.wide == torch.float64 else np.int32)
+        if words.size:
+            self._sequence().words(words, fold(self._key(want), chunk), self.first)
+        return torch.from_numpy(words)
+
+    def _own_words(self, want: _Want, step: Tensor) -> tuple[Tensor, Tensor]:
+        """The pair of words of samples at steps `(B,)` of their own."""
+        step = step.expand(want.shape[0])
+        a, b = counter_words(self._key(want), self.first, step, want.shape[0], want.size, want.dtype)
+        return a.reshape(want.shape), b.reshape(want.shape)
+
+    def _key(self, want: _Want) -> int:
+        name = want[:3]
+        if name not in self._keys:
+            self._keys[name] = fold(self.seed, *name)
+        return self._keys[name]
+
+    def _sequence(self) -> _Stream:
+        if self._stream is None:
+            self._stream = _Stream()
+        return self._stream
+
+    def _sequential(self, device: torch.device) -> bool:
+        """Whether words come from a sequential generator, block by block."""
+        return device.type == "cpu"
+
+
+class CounterDraws(KeyedDraws):
+    """`KeyedDraws` made of Threefry alone: the same numbers on every device, and whether or not samples share their steps.
+
+    Give it in place of a seed: `solve(…, seed=CounterDraws(0))`.
+    """
+
+    def _sequential(self, device: torch.device) -> bool:
+        return False
+
+
+def _odd(step: Tensor, shape: Shape) -> Tensor:
+    """Which samples `(B, 1, …, 1)` take the second number of their pair of steps."""
+    return (step % 2 == 1).reshape(-1, *(1,) * (len(shape) - 1))
 
 
 class Replay:
@@ -256,131 +322,3 @@ def as_draws(seed: int | Draws, first: int = 0) -> Draws:
     if isinstance(seed, (int, np.integer)) or not all(hasattr(seed, name) for name in ("normal", "uniform", "sign")):
         return KeyedDraws(seed, first)  # type: ignore[arg-type]
     return seed
-
-
-# --- counter-based numbers -----------------------------------------------------------------------------------------------
-
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
-
-
-def _int32(word: int) -> int:
-    """The low 32 bits of a word as a signed integer, which is how torch adds modulo 2³²."""
-    word &= 0xFFFFFFFF
-    return word - (1 << 32) if word >= 1 << 31 else word
-
-
-def _rotate(x: Tensor, bits: int) -> Tensor:
-    return (x << bits) | ((x >> (32 - bits)) & ((1 << bits) - 1))
-
-
-def threefry(key: tuple[Tensor | int, Tensor | int], counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Threefry-2x32 with 20 rounds on int32 tensors (two's complement words). Reference: Salmon et al. (2011), §4."""
-    k0, k1 = key
-    if isinstance(k0, Tensor) or isinstance(k1, Tensor):
-        k2: Tensor | int = k0 ^ k1 ^ _PARITY
-    else:
-        k2 = _int32(k0 ^ k1 ^ _PARITY)
-    keys = (k0, k1, k2)
-    x0, x1 = counter[0] + k0, counter[1] + k1
-    for group in range(5):
-        for bits in _ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = _rotate(x1, bits) ^ x0
-        x0 = x0 + keys[(group + 1) % 3]
-        x1 = x1 + keys[(group + 2) % 3] + (group + 1)
-    return x0, x1
-
-
-def split_words(number: Tensor) -> tuple[Tensor, Tensor]:
-    """int64 as its low and high int32 words."""
-    low = number & 0xFFFFFFFF
-    low = torch.where(low >= 1 << 31, low - (1 << 32), low)
-    return low.to(torch.int32), (number >> 32).to(torch.int32)
-
-
-def sample_keys(key: int, first: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A Threefry key `(B,)` for each of samples first … first + count − 1."""
-    return threefry((_int32(key), _int32(key >> 32)), split_words(torch.arange(first, first + count, device=device)))
-
-
-def _words(key: int, first: int, step: Tensor, shape: Shape, pairs: int) -> tuple[Tensor, Tensor]:
-    """Random int32 words, two tensors `(B, pairs)`."""
-    device = step.device
-    keys = threefry(sample_keys(key, first, shape[0], device), split_words(step.expand(shape[0])))
-    number = torch.arange(pairs, dtype=torch.int32, device=device)
-    return threefry((keys[0][:, None], keys[1][:, None]), (number[None, :], torch.zeros_like(number)[None, :]))
-
-
-def _unit(word: Tensor, dtype: torch.dtype) -> Tensor:
-    """A 32-bit word as a number in (0, 1]: ((w mod 2³²) + 1) / 2³²."""
-    return (word.to(torch.float64) + (2.0**31 + 1.0)).mul_(2.0**-32).to(dtype)
-
-
-def box_muller(word0: Tensor, word1: Tensor) -> tuple[Tensor, Tensor]:
-    """Two independent standard normals (float64) from two random words. Reference: Box, Muller (1958)."""
-    radius = torch.sqrt(-2.0 * torch.log(_unit(word0, torch.float64)))
-    angle = (2.0 * math.pi) * _unit(word1, torch.float64)
-    return radius * torch.cos(angle), radius * torch.sin(angle)
-
-
-def counter_normal(key: int, first: int, step: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
-    """Normals `shape` for samples that stand at their own steps `(B,)`."""
-    size = math.prod(shape[1:])
-    z0, z1 = box_muller(*_words(key, first, step, shape, -(-size // 2)))
-    return torch.stack((z0, z1), dim=-1).reshape(shape[0], -1)[:, :size].reshape(shape).to(dtype)
-
-
-def counter_uniform(key: int, first: int, step: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
-    """Uniforms in [0, 1), for samples that stand at their own steps `(B,)`."""
-    size = math.prod(shape[1:])
-    word, _ = _words(key, first, step, shape, size)
-    # 24 bits, so that float32 cannot round up to 1
-    return ((word.to(torch.int64) >> 8) + 2**23).to(dtype).mul_(2.0**-24).reshape(shape)
-
-
-# --- numbers of tree nodes -------------------------------------------------------------------------------------------------
-
-
-def _int64(word: int) -> int:
-    """A 64-bit word as the signed integer that torch multiplies modulo 2⁶⁴."""
-    word &= _MASK64
-    return word - (1 << 64) if word >= 1 << 63 else word
-
-
-_STRIDE = _int64(_GOLDEN)
-
-
-def mix(z: Tensor) -> Tensor:
-    """`_mix` on an int64 tensor, in place. Eleven operations where Threefry has 135, which is what a tree waits for."""
-    z.bitwise_xor_((z >> 30).bitwise_and_((1 << 34) - 1)).mul_(_int64(0xBF58476D1CE4E5B9))
-    z.bitwise_xor_((z >> 27).bitwise_and_((1 << 37) - 1)).mul_(_int64(0x94D049BB133111EB))
-    return z.bitwise_xor_((z >> 31).bitwise_and_((1 << 33) - 1))
-
-
-def mixed_keys(key: int, first: int, count: int, device: torch.device) -> Tensor:
-    """An int64 key `(B,)` for each of samples first … first + count − 1."""
-    return mix(torch.arange(first + 1, first + count + 1, device=device) * _STRIDE + _int64(key))
-
-
-def _word_normals(word: Tensor) -> tuple[Tensor, Tensor]:
-    """Two standard normals, float32, from each random int64 word, by Box and Muller's formula."""
-    # half a word has more bits than float32; |·| + 1 keeps the small numbers, which make the large normals
-    radius = (word >> 32).to(torch.float32).abs_().add_(1.0).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
-    angle = word.to(torch.int32).to(torch.float32).mul_(math.pi * 2.0**-31)
-    return angle.cos().mul_(radius), angle.sin_().mul_(radius)
-
-
-def node_normal(keys: Tensor, nodes: Tensor, count: int, size: int) -> Tensor:
-    """Standard normals `(L, count, B, size)`, float32, of nodes `(L, 1)` or `(L, B)` under the samples' keys `(B,)`."""
-    words = size if count > 1 else -(-size // 2)
-    number = torch.arange(1, -(-count // 2) * words + 1, device=keys.device).reshape(-1, 1, words) * _STRIDE
-    pair = _word_normals(mix(mix(keys + nodes * _STRIDE)[:, None, :, None] + number))
-    if count == 1:
-        return torch.cat(pair, dim=-1)[..., :size]
-    return torch.stack(pair, dim=2).flatten(1, 2)[:, :count]
-
-
-def step_keys(keys: Tensor, step: int | Tensor) -> Tensor:
-    """Keys `(B,)` of the samples at one step, or each at its own."""
-    return mix(keys + (step * _STRIDE if isinstance(step, Tensor) else _int64(step * _GOLDEN)))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from sdekit.random import fold
+from sdekit.counters import fold
 
 
 @contextmanager

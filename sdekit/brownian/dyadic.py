@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..random import node_normal
+from ..counters import node_normal
 from .levy import ordered_sum
 from .wavelets import Floats, Ints, Weights, weights
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..counters import fold, mixed_keys, step_keys
 from ..errors import Incompatible
 from ..protocols import Increment, Levy, Span, expand
-from ..random import Draws, KeyedDraws, Purpose, fold, mixed_keys, step_keys
+from ..random import Draws, KeyedDraws, Purpose
 from . import levy as law
 from .area import piece_lengths
 from .dyadic import Series

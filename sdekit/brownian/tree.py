@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_number
+from ..counters import fold, mixed_keys
 from ..protocols import Increment, Levy, Span, as_time
-from ..random import Purpose, Shape, check_seed, fold, mixed_keys
+from ..random import Purpose, Shape, check_seed
 from . import levy as law
 from .area import piece_lengths
 from .dyadic import Series

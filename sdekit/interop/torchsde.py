@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from .. import brownian
 from ..brownian.levy import reversed_increment
+from ..counters import fold
 from ..errors import Incompatible
 from ..protocols import SDE, Calculus, Dense, Diffusion, Direction, Increment, Levy, Noise, Span, as_time
-from ..random import fold
 
 _NOISE = {"diagonal": Noise.DIAGONAL, "additive": Noise.ADDITIVE, "scalar": Noise.SCALAR, "general": Noise.GENERAL}
 _CALCULUS = {"ito": Calculus.ITO, "stratonovich": Calculus.STRATONOVICH}

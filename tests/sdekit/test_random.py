@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from sdekit.random import KeyedDraws, Purpose, Replay, as_draws, counter_normal, fold, threefry
+from sdekit.counters import fold, normal_pair, threefry
+from sdekit.random import CounterDraws, KeyedDraws, Purpose, Replay, as_draws
 
 CPU = torch.device("cpu")
 
@@ -112,10 +113,27 @@ def test_keys_do_not_collide_over_a_grid_of_words():
     assert fold(1, 2) != fold(2, 1)
 
 
-def test_a_counter_based_draw_of_odd_size_is_a_cut_of_the_even_one():
-    step = torch.arange(6)
-    odd, even = (counter_normal(9, 0, step, (6, size), torch.float64) for size in (5, 6))
-    assert torch.equal(odd, even[:, :5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_counter_based_numbers_do_not_depend_on_whether_samples_share_their_steps(dtype):
+    draws = CounterDraws(9)
+    for method in ("normal", "uniform", "sign"):
+        shared = torch.stack([getattr(draws, method)(Purpose.PATH, k, (6, 5), dtype, CPU) for k in range(6)])
+        own = getattr(draws, method)(Purpose.PATH, torch.arange(6), (6, 5), dtype, CPU)
+        assert torch.equal(own, torch.stack([shared[i, i] for i in range(6)]))
+
+
+@pytest.mark.parametrize("source", [KeyedDraws, CounterDraws])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tail", [(1,), (3,), (40,), (3, 8, 8)])
+def test_normals_are_those_of_the_words_that_a_compiled_solve_is_given(source, dtype, tail):
+    draws, shape = source(4, first=5), (70, *tail)
+    words = draws.words(Purpose.PATH, 3, shape, dtype, CPU)
+    steps = len(words)
+    for k in range(0, steps, 2):
+        pair = normal_pair(words[k], words[k + 1])
+        for j in (0, 1):
+            z = draws.normal(Purpose.PATH, 3 * steps + k + j, shape, dtype, CPU)
+            torch.testing.assert_close(pair[j], z, rtol=1e-5 if dtype is torch.float32 else 1e-13, atol=1e-6)
 
 
 def test_an_empty_batch_draws_nothing():
