@@ -1,18 +1,20 @@
 """The only bridge from networks to sdekit: a network, what it predicts, and the process, together are a score.
 
-Notation: x(t) = s(t) (x₀ + σ(t) z), std = s σ; c = ln σ; F the network, ε̂ its estimate of z.
+Notation: x(t) = s(t) (x₀ + σ(t) z), std = s σ; ε̂ the estimate of z; y a class.
 
-    score(t, x) = ∇ₓ log p_t(x) ≈ −ε̂(t, x) / std(t)
+    score(t, x) = ∇ₓ log p_t(x) ≈ −ε̂(t, x)/std(t)
 
-Whatever the network predicts is converted to ε̂ in one step. A detour over the denoised image, score = (s D − x)/std²,
-would cost digits at small σ (the error is about 1e-7 |x|/std²), which is where likelihoods and samples end.
+With labels it is that of p_t(x | y); with guidance w, of p_t(x) (p_t(x | y)/p_t(x))^w up to a constant.
+
+Reference: Ho, Salimans (2021), "Classifier-free diffusion guidance", equation 6 (there 1 + w); Dhariwal, Nichol (2021),
+§4.1 (classifiers).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,63 +23,23 @@ from sdekit.protocols import as_time, match
 from sdekit.sdes.process import DiffusionProcess
 
 from .data.dequantize import DataRange
+from .parametrisation import EDMPreconditioning, Network, Parametrisation, Predict, PredictNoise, PredictVelocity
+from .song2021 import Song2021
 
-Network = Callable[[Tensor, Tensor], Tensor]
-"""`(x, c) → image`: x `(B, C, H, W)` of about unit size, c = ln σ `(B,)`."""
-
-
-class Parametrisation(Protocol):
-    """What a network predicts: turns its output into ε̂."""
-
-    def noise(self, network: Network, scale: Tensor, std: Tensor, c: Tensor, x: Tensor) -> Tensor:
-        """ε̂ of the shape of x; scale and std are float64, 0-d or `(B, 1, …, 1)`, c is `(B,)`."""
-        ...
-
-
-@dataclass(frozen=True)
-class PredictNoise:
-    """The network predicts the noise itself: `ε̂ = F(x/r, c)` with `r² = s² data_std² + std²`.
-
-    Reference: Ho, Jain, Abbeel (2020), eq. 11.
-    """
-
-    data_std: float = 0.5
-
-    def noise(self, network: Network, scale: Tensor, std: Tensor, c: Tensor, x: Tensor) -> Tensor:
-        radius = torch.hypot(scale * self.data_std, std)
-        return network(x / match(radius, x), c)
-
-
-@dataclass(frozen=True)
-class PredictVelocity:
-    """The network predicts what is left when the best linear guess is taken out, with unit variance at every σ.
-
-        y = x/r,   ε̂ = (std/r) y − (s data_std/r) F(y, c),   r² = s² data_std² + std²
-
-    At large σ the guess ε̂ = y is nearly right and F hardly matters; at small σ, ε̂ = −F. This is the preconditioning
-    D = c_skip x + c_out F of Karras et al. rewritten for ε̂ so that nothing cancels.
-
-    data_std: standard deviation of the images in the model's range.
-    Reference: Karras, Aittala, Aila, Laine (2022), table 1; Salimans, Ho (2022), appendix D.
-    """
-
-    data_std: float = 0.5
-
-    def noise(self, network: Network, scale: Tensor, std: Tensor, c: Tensor, x: Tensor) -> Tensor:
-        radius = torch.hypot(scale * self.data_std, std)
-        y = x / match(radius, x)
-        return match(std / radius, x) * y - match(scale * self.data_std / radius, x) * network(y, c)
+Labels = Tensor | int | None
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreModel:
     """A trained (or training) score: call it as `model(t, x)` wherever sdekit takes a score.
 
-    network          torch module `(x, c) → image`
+    network          torch module `(x, c) → image`, or `(x, c, labels) → image` where it has classes
     process          the forward process: `sdekit.VP`, `SubVP`, `VE`, …
-    parametrisation  what the network predicts
+    parametrisation  what the network is told and predicts
     data_range       the range of x that stands for [0, 1]
     shape, levels    the images it was made for: (C, H, W) and grey levels
+    labels, guidance the classes it is the score of, and how much they count; see `conditional`
+    precision        torch.bfloat16 evaluates the network under autocast; None in the precision of its weights
     """
 
     network: nn.Module
@@ -86,22 +48,120 @@ class ScoreModel:
     data_range: DataRange
     shape: tuple[int, int, int]
     levels: int
+    labels: Labels = None
+    guidance: float = 1.0
+    precision: torch.dtype | None = None
 
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        found = next(self.network.parameters(), None)
+        return torch.device("cpu") if found is None else found.device
+
+    def conditional(self, labels: Labels, guidance: float = 1.0) -> ScoreModel:
+        """The same model as the score of images of these classes.
+
+        labels    int64 `(B,)`, the class of each sample, or one class for all; −1, and None, for no class
+        guidance  w: 1 is the conditional score, 0 the unconditional one, more than 1 overstates the classes. Other
+                  values than 0 and 1 cost two evaluations of the network, taken as one of twice the batch
+
+        Raises ValueError for a label that is not an integer.
+        """
+        if isinstance(labels, Tensor) and (labels.ndim > 1 or labels.dtype != torch.int64):
+            raise ValueError(
+                f"labels: expected int64 (B,), got {labels.dtype} {tuple(labels.shape)}; use labels.long()"
+            )
+        if isinstance(labels, bool) or not isinstance(labels, (Tensor, int, type(None))):
+            raise ValueError(f"labels: expected a tensor of classes, or one class, got {labels!r}")
+        return replace(self, labels=labels, guidance=float(guidance))
 
     def noise(self, t: Tensor | float, x: Tensor) -> Tensor:
         """ε̂(t, x), the estimate of z; t is 0-d or `(B, 1, …, 1)`, x is `(B, C, H, W)`."""
         t = as_time(t, x.device)
-        c = self.process.log_sigma(t).to(torch.float32).reshape(-1).expand(len(x))
-        return self.parametrisation.noise(self._evaluate, self.process.scale(t), self.process.std(t), c, x)
+        if self.labels is None:
+            return self._noise(t, x, None)
+        labels = self._labels(x)
+        if self.guidance == 1.0:
+            return self._noise(t, x, labels)
+        none = torch.full_like(labels, -1)
+        if self.guidance == 0.0:
+            return self._noise(t, x, none)
+        twice = torch.cat([t, t]) if t.ndim else t
+        with_class, without = self._noise(twice, torch.cat([x, x]), torch.cat([labels, none])).chunk(2)
+        return torch.lerp(without, with_class, self.guidance)
 
-    def _evaluate(self, x: Tensor, c: Tensor) -> Tensor:
-        # a float64 state may surround a float32 network: its rounding then does not add up along a solve
-        return self.network(x.to(torch.float32), c).to(x.dtype)
+    def _noise(self, t: Tensor, x: Tensor, labels: Tensor | None) -> Tensor:
+        return self.parametrisation.noise(self._network(labels), self.process, t, x)
+
+    def _labels(self, x: Tensor) -> Tensor:
+        labels = torch.as_tensor(self.labels, dtype=torch.int64, device=x.device)
+        if labels.ndim and len(labels) != len(x):
+            raise ValueError(f"labels: {len(labels)} for {len(x)} samples; give one for each, or one class for all")
+        return labels.expand(len(x))
+
+    def _network(self, labels: Tensor | None) -> Network:
+        def evaluate(x: Tensor, c: Tensor) -> Tensor:
+            # a float64 state may surround a float32 network: its rounding then does not add up along a solve
+            inputs = (x.to(torch.float32), c) if labels is None else (x.to(torch.float32), c, labels)
+            context = nullcontext() if self.precision is None else torch.autocast(x.device.type, self.precision)
+            with context:
+                return self.network(*inputs).to(x.dtype)
+
+        return evaluate
 
     def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:
         """The score at (t, x), of the shape of x."""
         t = as_time(t, x.device)
         return -self.noise(t, x) / match(self.process.std(t), x)
+
+
+Classifier = Callable[[Tensor, Tensor], Tensor]
+"""`(x, c) → logits (B, classes)`, c = ln σ `(B,)`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierGuided:
+    """A score and a classifier of noisy images: `score(t, x) + w ∇ₓ log p_t(y | x)`, a score of images of class y.
+
+    score       the unconditional score
+    classifier  `(x/s, ln σ) → logits (B, classes)`, trained on noisy images; see `networks.classifier`
+    labels      classes `(B,)`, int64, or one class for all
+    scale       w; 1 is Bayes' rule
+
+    Reference: Song et al. (2021), appendix I.1; Dhariwal, Nichol (2021), algorithm 1.
+    """
+
+    score: ScoreModel
+    classifier: Classifier
+    labels: Tensor | int
+    scale: float = 1.0
+
+    @property
+    def process(self) -> DiffusionProcess:
+        return self.score.process
+
+    def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:
+        """The guided score at (t, x), of the shape of x."""
+        t = as_time(t, x.device)
+        keep_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            leaf = x if keep_graph and x.requires_grad else x.detach().requires_grad_(True)
+            c = self.process.log_sigma(t).to(torch.float32).reshape(-1).expand(len(x))
+            logits = self.classifier((leaf / match(self.process.scale(t), leaf)).to(torch.float32), c)
+            labels = torch.as_tensor(self.labels, dtype=torch.int64, device=x.device).expand(len(x))
+            chosen = logits.log_softmax(1).gather(1, labels[:, None]).sum()
+            (gradient,) = torch.autograd.grad(chosen, leaf, create_graph=keep_graph)
+        return self.score(t, x) + self.scale * gradient.to(x.dtype)
+
+
+__all__ = [
+    "Classifier",
+    "ClassifierGuided",
+    "EDMPreconditioning",
+    "Network",
+    "Parametrisation",
+    "Predict",
+    "PredictNoise",
+    "PredictVelocity",
+    "ScoreModel",
+    "Song2021",
+]

@@ -1,4 +1,4 @@
-"""The parts that U-Nets are made of: residual blocks, self-attention and resampling.
+"""The parts that the compact U-Net is made of: residual blocks and resampling.
 
 Notation: h are features `(B, C, H, W)`, e the noise embedding `(B, width)`. Where two branches are summed the sum is
 divided by √2, which keeps the variance of the features where it was.
@@ -54,29 +54,6 @@ class ResidualBlock(nn.Module):
         inner = self.conv_in(F.silu(self.norm_in(h)))
         inner = F.silu(shift + self.norm_out(inner) * (1 + scale))
         return (self.skip(h) + self.conv_out(self.dropout(inner))) * _ROOT_HALF
-
-
-class SelfAttention(nn.Module):
-    """Attention of every place to every other, `(B, C, H, W)` → the same.
-
-    heads: number of heads; it must divide C.
-    """
-
-    def __init__(self, channels: int, heads: int = 1) -> None:
-        super().__init__()
-        if channels % heads:
-            raise ValueError(f"heads: {heads} do not divide {channels} channels")
-        self.heads = heads
-        self.norm = group_norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = silent(nn.Conv2d(channels, channels, 1))
-
-    def forward(self, h: Tensor) -> Tensor:
-        batch, channels, height, width = h.shape
-        qkv = self.qkv(self.norm(h)).reshape(batch, 3, self.heads, channels // self.heads, height * width)
-        q, k, v = qkv.transpose(-1, -2).unbind(dim=1)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(h.shape)
-        return (h + self.out(mixed)) * _ROOT_HALF
 
 
 class Downsample(nn.Conv2d):

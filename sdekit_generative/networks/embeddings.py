@@ -34,6 +34,55 @@ class Sinusoids(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 
+class RandomFourier(nn.Module):
+    """Sines and cosines of random frequencies: `c ↦ [sin(2π W c), cos(2π W c)]`, W ~ N(0, scale²), never trained.
+
+    width: number of features, even.
+
+    Reference: Tancik et al. (2020); Song et al. (2021), appendix H.1 (of ln σ, with scale 16).
+    """
+
+    def __init__(self, width: int, scale: float = 16.0) -> None:
+        super().__init__()
+        if width % 2:
+            raise ValueError(f"width: expected an even number of features, got {width}")
+        # a parameter, so that it is kept wherever parameters are
+        self.W = nn.Parameter(scale * torch.randn(width // 2), requires_grad=False)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """`(B,)` → `(B, width)`."""
+        phase = c[:, None].to(self.W.dtype) * self.W * 2 * math.pi
+        return torch.cat([phase.sin(), phase.cos()], dim=1)
+
+
+class Positions(nn.Module):
+    """Sines and cosines of a position, or time step: wavelengths from 2π to 2π · 10⁴ in a geometric row.
+
+        c ↦ [sin(ω_i c), cos(ω_i c)],   ω_i = 10⁻⁴ⁱ⁄⁽ʰ⁻¹⁾,   i = 0 … h − 1,   h = ⌊width/2⌋
+
+    width: number of features, 4 or more; the last of an odd number is zero.
+
+    Reference: Vaswani et al. (2017), §3.5; Ho, Jain, Abbeel (2020), appendix B.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width < 4:
+            raise ValueError(f"width: expected 4 features or more, got {width}")
+        half = width // 2
+        self.width = width
+        frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000.0) / (half - 1)))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """`(B,)` → `(B, width)`."""
+        phase = c[:, None].to(self.frequencies.dtype) * self.frequencies
+        features = torch.cat([phase.sin(), phase.cos()], dim=1)
+        return nn.functional.pad(features, (0, self.width % 2))
+
+
 class NoiseEmbedding(nn.Sequential):
     """What every block is given: sinusoids of c = ln σ through two dense layers, `(B,)` → `(B, width)`."""
 

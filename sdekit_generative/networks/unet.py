@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Downsample, ResidualBlock, SelfAttention, Upsample, group_norm, silent
+from .attention import SelfAttention
+from .blocks import Downsample, ResidualBlock, Upsample, group_norm, silent
 from .embeddings import NoiseEmbedding
 
 
@@ -56,13 +57,17 @@ class UNetConfig:
         return network
 
 
+def _attention(channels: int, config: UNetConfig) -> SelfAttention:
+    return SelfAttention(channels, config.heads, group_norm(channels))
+
+
 class _Block(nn.Module):
     """A residual block, and attention where the level has it."""
 
     def __init__(self, config: UNetConfig, level: int, channels_in: int, channels_out: int, embedding: int) -> None:
         super().__init__()
         self.residual = ResidualBlock(channels_in, channels_out, embedding, config.dropout)
-        self.attention = SelfAttention(channels_out, config.heads) if level in config.attention else nn.Identity()
+        self.attention = _attention(channels_out, config) if level in config.attention else nn.Identity()
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         return self.attention(self.residual(h, e))
@@ -127,7 +132,7 @@ class UNet(nn.Module):
             width = widths[level]
 
         self.middle_in = ResidualBlock(width, width, embedding, config.dropout)
-        self.middle_attention = SelfAttention(width, config.heads)
+        self.middle_attention = _attention(width, config)
         self.middle_out = ResidualBlock(width, width, embedding, config.dropout)
 
         self.up = nn.ModuleList()
