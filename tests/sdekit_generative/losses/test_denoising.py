@@ -5,20 +5,25 @@ import pytest
 import torch
 
 from sdekit.sdes.diffusion import VE, VP, SubVP
+from sdekit_generative.forward import MeanReverting
 from sdekit_generative.losses import (
     DenoisingLoss,
+    DiscreteTime,
     FocusedNoiseLevel,
     LikelihoodWeighting,
+    LogNormalNoiseLevel,
+    MinSNRWeighting,
     NoiseWeighting,
     PerceptualWeighting,
     UniformNoiseLevel,
     UniformTime,
+    edm,
     ends,
     stratified,
 )
 
-PROCESSES = [VP(t_min=1e-3), SubVP(t_min=1e-2), VE(0.01, 20.0)]
-WEIGHTINGS = [LikelihoodWeighting(), NoiseWeighting(), PerceptualWeighting()]
+PROCESSES = [VP(t_min=1e-3), SubVP(t_min=1e-2), VE(0.01, 20.0), MeanReverting(t_min=1e-3)]
+WEIGHTINGS = [LikelihoodWeighting(), NoiseWeighting(), PerceptualWeighting(), MinSNRWeighting()]
 TIMES = [UniformTime(), UniformNoiseLevel(), FocusedNoiseLevel(), FocusedNoiseLevel(centre=0.5, width=0.3, floor=0.6)]
 
 
@@ -86,3 +91,44 @@ def test_likelihood_weighting_bounds_the_negative_log_likelihood(gaussian):
 def test_focus_without_a_floor_is_refused():
     with pytest.raises(ValueError, match="floor"):
         FocusedNoiseLevel(floor=0.0)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=_name)
+def test_discrete_times_give_the_objective_of_continuous_ones_up_to_the_grid(gaussian, process):
+    model = dataclasses.replace(gaussian, process=process)
+    n, generator = 4096, torch.Generator().manual_seed(0)
+    x0 = 0.75 * torch.randn(n, 1, 4, 4, generator=generator)
+    z = torch.randn(n, 1, 4, 4, generator=generator)
+    u = stratified(n, torch.tensor([0.5]))
+    discrete = DenoisingLoss(NoiseWeighting(), DiscreteTime(512))(model, x0, u, z)
+    continuous = DenoisingLoss(NoiseWeighting(), UniformTime())(model, x0, u, z)
+    assert float(discrete.mean()) == pytest.approx(float(continuous.mean()), rel=0.02)
+    t, _ = DiscreteTime(512).sample(process, u)
+    assert len(t.unique()) == 512
+    assert float(t.min()) == process.t_min
+    assert float(t.max()) == process.t_max
+
+
+def test_the_log_normal_density_is_that_of_karras(gaussian):
+    process = VE(0.002, 80.0)
+    n = 100_000
+    t, q = LogNormalNoiseLevel(-1.2, 1.2).sample(process, stratified(n, torch.tensor([0.5])))
+    c = process.log_sigma(t)
+    # cut at ln 0.002 and ln 80, some 4 standard deviations away
+    assert float(c.mean()) == pytest.approx(-1.2, abs=2e-3)
+    assert float(c.std()) == pytest.approx(1.2, abs=2e-3)
+    expected = torch.exp(-0.5 * ((c + 1.2) / 1.2) ** 2) / (1.2 * math.sqrt(2 * math.pi))
+    assert torch.allclose(q, expected, rtol=1e-3)
+    # w/q is then (σ² + d²)/d² of ε̂, which is λ(σ) of the denoiser's error
+    weight = edm(data_std=0.5).weighting(process, t) / q
+    assert torch.allclose(weight, 1 + process.sigma(t) ** 2 / 0.25, rtol=1e-3)
+
+
+def test_min_snr_counts_clean_levels_less():
+    process = VP(t_min=1e-4)
+    t = torch.tensor([1e-3, 0.2, 0.9], dtype=torch.float64)
+    ratio = MinSNRWeighting(5.0)(process, t) / NoiseWeighting()(process, t)
+    snr = process.sigma(t) ** -2
+    assert torch.allclose(ratio, (5.0 / snr).clamp_max(1.0), rtol=1e-12)
+    with pytest.raises(ValueError, match="gamma"):
+        MinSNRWeighting(0.0)
