@@ -31,7 +31,7 @@ from sdekit.sdes.process import DiffusionProcess
 
 from ..model import ScoreModel
 
-_NO_NOISE = 1e-9  # the time that stands for t = 0, where ln σ is infinite
+_NUDGE = 1e-6  # of a label, so that rounding does not make it the one below, nor t = 0, where ln σ is infinite
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ class ScoreMatching:
             t, scale, std, g = self._continuous(process, u)
             weight = (g / std).square().to(x0.dtype) if self.likelihood_weighting else None
         x = expand(scale.to(x0.dtype), x0) * x0 + expand(std.to(x0.dtype), x0) * z
-        square = (model.noise(expand(t, x0), x) - z).square().flatten(1)
+        # −ŝ std, with the std that is in use here
+        noise = model.noise(expand(t, x0), x) * expand((std / process.std(t)).to(x0.dtype), x0)
+        square = (noise - z).square().flatten(1)
         reduced = square.mean(1) if self.reduce_mean else 0.5 * square.sum(1)
         return reduced if weight is None else weight * reduced
 
@@ -92,7 +94,7 @@ class ScoreMatching:
             return t, process.scale(t), process.std(t)
         betas = torch.linspace(process.beta_min / levels, process.beta_max / levels, levels, dtype=torch.float32)
         kept = (1.0 - betas).cumprod(0).to(u.device)[label.long()]
-        t = (process.t_max * label / (levels - 1)).clamp_min(_NO_NOISE)
+        t = process.t_max * (label + _NUDGE) / (levels - 1)
         return t, kept.sqrt(), (1.0 - kept).sqrt()
 
 
