@@ -1,9 +1,10 @@
-"""The Fréchet distance between two sets of features, each taken as Gaussian.
+"""The Fréchet distance between two laws of features, each taken as Gaussian; with Inception's features, FID.
 
     d² = ‖μ₁ − μ₂‖² + tr(C₁ + C₂ − 2 (C₁ C₂)^½)
 
-The trace of the root is the sum of the singular values of √C₁ √C₂, which needs no root of a non-symmetric matrix.
-For n samples a set, d² of two sets from one law is above zero by about tr(C) (2/n): compare sets of equal sizes.
+The trace of the root is the sum of the singular values of √C₁ √C₂, which needs no root of a non-symmetric matrix and
+stays accurate where a covariance is singular, as it is for fewer samples than features. For n samples a set, d² of two
+sets from one law is above zero by about tr(C) (2/n): compare sets of equal sizes.
 
 Reference: Dowson, Landau (1982), J. Multivar. Anal. 12(3), equation 4; Heusel et al. (2017), equation 6.
 """
@@ -13,26 +14,39 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdekit.moments import Moments
 
-def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean `(F,)` and unbiased covariance `(F, F)` in float64, of features `(N, F)`."""
-    if features.ndim != 2 or len(features) < 2:
-        raise ValueError(f"features: expected (N, F) with N of 2 or more, got {tuple(features.shape)}")
-    features = features.to(torch.float64)
-    return features.mean(0), torch.cov(features.T).reshape(features.shape[1], features.shape[1])
+
+def feature_moments(features: Tensor) -> Moments:
+    """Mean `(F,)` and covariance `(F, F)` in float64 of features `(N, F)`; sets in parts are merged.
+
+    Raises ValueError for another shape, or features that are not finite.
+    """
+    if features.ndim != 2 or len(features) == 0 or features.shape[1] == 0:
+        raise ValueError(f"features: expected (N, F), got {tuple(features.shape)}")
+    bad = int((~torch.isfinite(features)).any(1).sum())
+    if bad:
+        raise ValueError(f"features: those of {bad} of {len(features)} images are not finite")
+    return Moments.of(features, full=True)
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """The symmetric square root of a covariance; eigenvalues below zero are rounding."""
+    """The symmetric square root of a covariance; eigenvalues as small as rounding are zero."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
+    rounding = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
+    return (vectors * values.where(values > rounding, torch.zeros_like(values)).sqrt()) @ vectors.T
 
 
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """d² between feature sets `(N, F)` and `(M, F)`, at least 0. Raises ValueError for sets that do not fit."""
-    if a.ndim == 2 and b.ndim == 2 and a.shape[1] != b.shape[1]:
-        raise ValueError(f"features: the sets have {a.shape[1]} and {b.shape[1]} features")
-    (mean_a, cov_a), (mean_b, cov_b) = moments(a), moments(b)
+def gaussian_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
+    """d² of two Gaussians with means `(F,)` and covariances `(F, F)`, at least 0."""
     overlap = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
     distance = (mean_a - mean_b).square().sum() + torch.trace(cov_a) + torch.trace(cov_b) - 2.0 * overlap
     return max(0.0, float(distance))
+
+
+def frechet_distance(a: Tensor | Moments, b: Tensor | Moments) -> float:
+    """d² between features `(N, F)` and `(M, F)`, or their moments. Raises ValueError for sets that do not fit."""
+    first, second = (x if isinstance(x, Moments) else feature_moments(x) for x in (a, b))
+    if first.mean.shape != second.mean.shape:
+        raise ValueError(f"features: the sets have {len(first.mean)} and {len(second.mean)} features")
+    return gaussian_distance(first.mean, first.covariance, second.mean, second.covariance)
