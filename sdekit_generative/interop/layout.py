@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..networks.attention import SelfAttention
 from ..networks.embeddings import RandomFourier
 from ..networks.ncsnpp import Combine, Leave, NCSNpp
+from ..networks.ncsnv2 import MeanPooled, NCSNv2
 from ..networks.resample import ConvDown, ConvUp
 from ..networks.residual import Residual
 
@@ -140,3 +141,57 @@ def _matrix(place: str, layer: nn.Conv2d, part: tuple[int, int] = (0, 1)) -> lis
     if layer.bias is not None:
         entries.append(Entry(f"{place}.b", (outputs,), layer.bias, part))
     return entries
+
+
+# --- NCSNv2 -----------------------------------------------------------------------------------------------------------
+
+
+def ncsnv2_entries(network: NCSNv2) -> list[Entry]:
+    """The weights of `ncsnv2_64`, `_128` and `_256` there, in their order."""
+    entries = whole("begin_conv", network.enter) + whole("normalizer", network.norm) + whole("end_conv", network.leave)
+    stages = _stage_names(len(network.down))
+    down: Any = network.down  # torch does not say of what its lists are
+    for name, stage in zip(stages, down, strict=True):
+        for i, block in enumerate(stage):
+            entries += _instance_residual(f"res{name}.{i}", block)
+    # numbered in the order of use, from below, but for six stages, whose 31 is used before 3 and kept after it
+    order = [0, 1, 3, 2, 4, 5] if len(stages) == 6 else range(len(stages))
+    for name, i in zip(stages, order, strict=True):
+        entries += _refine(f"refine{name}", network.up[i])
+    return entries
+
+
+def _stage_names(count: int) -> list[str]:
+    """1, 2, 3, …; six stages are 1, 2, 3, 31, 4, 5 there."""
+    return ["1", "2", "3", "31", "4", "5"] if count == 6 else [str(i + 1) for i in range(count)]
+
+
+def _instance_residual(place: str, block: Any) -> list[Entry]:
+    pooled = ".conv" if isinstance(block.conv_out, MeanPooled) else ""
+    out, shortcut = block.conv_out, block.shortcut
+    entries = whole(f"{place}.conv1", block.conv_in) + whole(f"{place}.normalize2", block.norm_out)
+    entries += whole(f"{place}.conv2{pooled}", out.conv if pooled else out)
+    if shortcut is not None:
+        entries += whole(f"{place}.shortcut{pooled}", shortcut.conv if pooled else shortcut)
+    return entries + whole(f"{place}.normalize1", block.norm_in)
+
+
+def _refine(place: str, refine: Any) -> list[Entry]:
+    entries: list[Entry] = []
+    for i, adapt in enumerate(refine.adapt):
+        entries += _adapt(f"{place}.adapt_convs.{i}", adapt)
+    entries += _adapt(f"{place}.output_convs", refine.out)
+    for i, conv in enumerate(refine.fuse or ()):
+        entries += whole(f"{place}.msf.convs.{i}", conv)
+    for i, conv in enumerate(refine.chain):
+        entries += whole(f"{place}.crp.convs.{i}", conv)
+    return entries
+
+
+def _adapt(place: str, adapt: Any) -> list[Entry]:
+    return [
+        entry
+        for i, unit in enumerate(adapt)
+        for j, conv in enumerate(unit)
+        for entry in whole(f"{place}.{i + 1}_{j + 1}_conv", conv)
+    ]

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..networks.ncsnpp import NCSNpp
-from .layout import Entry, ncsnpp_entries
+from ..networks.ncsnv2 import NCSNv2
+from .layout import Entry, ncsnpp_entries, ncsnv2_entries
 
 _PREFIX = "module."  # of torch's DataParallel
 _SHOWN = 3  # names in a message
@@ -38,6 +39,8 @@ def entries(network: nn.Module) -> list[Entry]:
         if network.config.classes:
             raise TypeError("the score_sde code has no networks with classes; build it with classes=0")
         return ncsnpp_entries(network)
+    if isinstance(network, NCSNv2):
+        return ncsnv2_entries(network)
     raise TypeError(f"expected an NCSN++, DDPM++, DDPM or NCSNv2 network, got {type(network).__name__}")
 
 
@@ -95,7 +98,8 @@ def _check_shapes(wanted: Sequence[Entry], values: Sequence[Tensor]) -> None:
 def _check_sigmas(network: nn.Module, sigmas: Tensor | None) -> None:
     """The noise levels kept in a state dict, against those the network was built with."""
     config: Any = network.config
-    if sigmas is None or not config.scale_by_sigma or config.embedding == "fourier":
+    positions = getattr(config, "embedding", "positional") == "positional" and getattr(config, "scale_by_sigma", True)
+    if sigmas is None or not positions:
         return
     wanted = (config.levels, config.sigma_max, config.sigma_min)
     given = (len(sigmas), float(sigmas[0]), float(sigmas[-1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -58,6 +59,12 @@ class Conditioning(nn.Module):
             return torch.full((batch,), self.classes, dtype=torch.int64, device=device)
         check_labels(labels, batch, self.classes)
         return torch.where(labels < 0, self.classes, labels).to(device)
+
+
+def sigma_of(k: Tensor, sigma_max: float, sigma_min: float, levels: int) -> Tensor:
+    """`σ_max (σ_min/σ_max)^(⌊k⌋/(levels − 1))`, float32: noise levels by number, 0 the largest."""
+    fall = math.log(sigma_min / sigma_max) / (levels - 1)
+    return (sigma_max * torch.exp(fall * k.to(torch.float64).floor())).to(torch.float32)
 
 
 def check_labels(labels: Tensor, batch: int, classes: int) -> None:

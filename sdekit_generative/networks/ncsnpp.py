@@ -14,7 +14,6 @@ Ho, Jain, Abbeel (2020), "Denoising diffusion probabilistic models", appendix B.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import ROOT_HALF, SelfAttention
-from .conditioning import Conditioning
+from .conditioning import Conditioning, sigma_of
 from .initialise import scaled_uniform
 from .options import check_choice, check_divisible, check_positive, check_probability
 from .resample import QUADRATIC_SPLINE, ConvDown, ConvUp, Kernel, down, up
@@ -362,6 +361,4 @@ class NCSNpp(nn.Module):
     def _sigma(self, c: Tensor) -> Tensor:
         if self.config.embedding == "fourier":
             return c.exp()
-        config = self.config
-        fall = math.log(config.sigma_min / config.sigma_max) / (config.levels - 1)
-        return config.sigma_max * torch.exp(fall * c.to(torch.float64).floor()).to(torch.float32)
+        return sigma_of(c, self.config.sigma_max, self.config.sigma_min, self.config.levels)
