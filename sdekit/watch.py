@@ -11,6 +11,12 @@ from torch import Tensor
 from .protocols import SDE, Calculus, Dense, Diffusion, Direction, Noise
 
 
+def calls_at(score: Any, t: Tensor | float) -> int:
+    """How many models a score asks at t: 1, or what its method `calls_at(t)` says, as that of a guided score does."""
+    count = getattr(score, "calls_at", None)
+    return count(t) if callable(count) else 1
+
+
 class CountedScore:
     """A score that counts its calls and insists on the shape and dtype of x."""
 
@@ -18,7 +24,7 @@ class CountedScore:
         self.score, self.calls = score, 0
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
-        self.calls += 1
+        self.calls += calls_at(self.score, t)
         value = self.score(t.to(x.dtype) if t.ndim else t, x)
         check_like("score", value, x)
         return value
@@ -44,6 +50,23 @@ def _formed(g: Any, x: Tensor) -> Any:
     return Dense(g.matrix.unsqueeze(0))
 
 
+class Bare:
+    """An SDE as solvers see it, and nothing more: for inside a compiled graph."""
+
+    def __init__(self, sde: SDE) -> None:
+        self.inner = sde
+        self.noise, self.calculus, self.direction = sde.noise, sde.calculus, sde.direction
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.inner.drift(t.to(x.dtype) if t.ndim else t, x)
+
+    def diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
+        return _formed(self.inner.diffusion(t.to(x.dtype) if t.ndim else t, x), x)
+
+
 class Watched:
     """Counts calls, checks what comes back, and gives per-sample times the dtype of x before the user sees them."""
 
@@ -56,6 +79,7 @@ class Watched:
                     f"sde: {type(sde).__name__} has no `{name}`; wrap functions in ItoSDE(drift, diffusion, noise), "
                     f"StratonovichSDE(…) or ODE(drift), or give your class the attributes of sdekit.SDE"
                 )
+        self.given = sde
         self._score: CountedScore | None = None
         fields = {field.name for field in dataclasses.fields(sde)} if dataclasses.is_dataclass(sde) else ()
         if "score" in fields and callable(getattr(sde, "score", None)):
@@ -70,6 +94,17 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    @property
+    def calls(self) -> tuple[int, int, int]:
+        """Calls of the drift, the diffusion and the score so far; may be set."""
+        return self.drift_calls, self.diffusion_calls, 0 if self._score is None else self._score.calls
+
+    @calls.setter
+    def calls(self, counts: tuple[int, int, int]) -> None:
+        self.drift_calls, self.diffusion_calls, scores = counts
+        if self._score is not None:
+            self._score.calls = scores
 
     @property
     def model_calls(self) -> int:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_numbers
-from ..protocols import Span, expand, match
+from ..protocols import Noise, Score, Span, as_time, expand, match
 from ..random import Purpose
+from ..sdes.functions import ItoSDE
 
 
 def _norm(v: Tensor) -> Tensor:
@@ -27,12 +28,25 @@ def _norm(v: Tensor) -> Tensor:
     return expand(v.flatten(1).norm(dim=1), v)
 
 
-def _alpha(sde: Any, span: Span, x: Tensor) -> Tensor | float:
-    """`m²` of the process' forward step into t0, 1 where it has none."""
+def _alpha(sde: Any, span: Span, x: Tensor, compat: str | None) -> Tensor | float:
+    """`m²` of the process' forward step into t0, 1 where it has none: e^(−β h), which stays positive for any step, or
+    the discrete step's own 1 − β_k.
+    """
     process = getattr(sde, "process", None)
     if process is None or not hasattr(process, "discretize") or not hasattr(process, "beta"):
         return 1.0
-    return match(1.0 - process.beta(span.t0) * abs(span.h), x)
+    if compat is None:
+        return match(torch.exp(-process.beta(span.t0) * abs(span.h)), x)
+    return match(process.discretize(span.t0, span.t1)[0].square(), x)
+
+
+def _check(owner: Any) -> None:
+    check_numbers(owner, "snr", above=0.0)
+    if isinstance(owner.steps, bool) or not isinstance(owner.steps, int) or owner.steps < 1:
+        name = type(owner).__name__
+        raise ValueError(f"{name}: steps must be 1 or more, got {owner.steps!r}; leave the corrector out for none")
+    if owner.compat not in (None, "song2021"):
+        raise ValueError(f"{type(owner).__name__}: compat is None or 'song2021', got {owner.compat!r}")
 
 
 @dataclass(frozen=True)
@@ -58,15 +72,11 @@ class Langevin:
     compat: str | None = None
 
     def __post_init__(self) -> None:
-        check_numbers(self, "snr", above=0.0)
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"Langevin: steps must be 1 or more, got {self.steps!r}; leave the corrector out for none")
-        if self.compat not in (None, "song2021"):
-            raise ValueError(f"Langevin: compat is None or 'song2021', got {self.compat!r}")
+        _check(self)
 
     def correct(self, sde: Any, span: Span, t: Tensor, x: Tensor) -> Tensor:
         """x after `steps` corrections at time t."""
-        alpha = _alpha(sde, span, x)
+        alpha = _alpha(sde, span, x, self.compat)
         for part in range(self.steps):
             score = sde.score(t, x)
             z = span.normal(Purpose.CORRECTOR, x, part)
@@ -94,21 +104,47 @@ class Langevin:
 class AnnealedLangevin:
     """Annealed Langevin dynamics: ε = 2α (r std(t))², fixed by the noise level alone.
 
+    Alone, as `PredictorCorrector(None, AnnealedLangevin(snr, steps=100))` on the levels of `SMLD`, it is the sampler of
+    Song and Ermon (2019), whose step α_i = ε σ_i²/σ_L² is this one with ε = 4 r² σ_L².
+
+    snr: r > 0.  steps: corrections at each time.  compat: "song2021" for α = 1 − β_k.
+
     Reference: Song, Ermon (2019), Algorithm 1; Song et al. (2021), Algorithm 4 with the step size of SMLD.
     """
 
     snr: float = 0.16
     steps: int = 1
+    compat: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.snr > 0:
-            raise ValueError(f"AnnealedLangevin: snr must be positive, got {self.snr!r}")
-        if self.steps < 1:
-            raise ValueError(f"AnnealedLangevin: steps must be 1 or more, got {self.steps!r}")
+        _check(self)
 
     def correct(self, sde: Any, span: Span, t: Tensor, x: Tensor) -> Tensor:
-        size = 2.0 * _alpha(sde, span, x) * match((self.snr * sde.process.std(t)) ** 2, x)
+        size = 2.0 * _alpha(sde, span, x, self.compat) * match((self.snr * sde.process.std(t)) ** 2, x)
         for part in range(self.steps):
             z = span.normal(Purpose.CORRECTOR, x, part)
             x = x + size * sde.score(t, x) + (2.0 * size) ** 0.5 * z
         return x
+
+
+def langevin_dynamics(score: Score, t: float | Tensor) -> ItoSDE:
+    """`dx = ∇log p_t(x) dτ + √2 dW` at one fixed time t of the process: naive Langevin dynamics, for any SDE solver.
+
+    Its law tends to p_t, slowly where modes lie apart, which is what annealing is for. The time of the returned SDE is
+    τ, and has nothing to do with t.
+
+    Raises TypeError if the score is not callable.
+
+    Reference: Song, Ermon (2019), arXiv 1907.05600, equation 4.
+    """
+    if not callable(score):
+        raise TypeError(f"score: expected a function (t, x) -> tensor shaped like x, got {score!r}")
+    time = as_time(t)
+
+    def drift(_: Tensor, x: Tensor) -> Tensor:
+        return score(time.to(x.device), x)
+
+    def diffusion(_: Tensor, x: Tensor) -> Tensor:
+        return torch.full((), 2.0**0.5, dtype=x.dtype, device=x.device)
+
+    return ItoSDE(drift, diffusion, Noise.ADDITIVE)

@@ -26,7 +26,9 @@ def _unit(span: Span, dw: Increment) -> Tensor:
 def _discretize(sde: Any, span: Span, name: str) -> tuple[Tensor, Tensor]:
     process = getattr(sde, "process", None)
     if process is None or not hasattr(process, "discretize"):
-        raise Incompatible(f"{name} steps the reversal of a process with `discretize`, such as VP(); use EulerMaruyama().")
+        raise Incompatible(
+            f"{name} steps the reversal of a process with `discretize`, such as VP(); use EulerMaruyama()."
+        )
     return process.discretize(span.t0, span.t1)
 
 
@@ -59,10 +61,11 @@ class ReverseDiffusion:
 
 @dataclass(frozen=True)
 class Ancestral:
-    """Ancestral sampling: `mean = (x + β s)/m`, `x' = mean + std z`, as trained by SMLD (VE) and DDPM (VP).
+    """Ancestral sampling: `mean = (x + c β s)/m`, `x' = mean + λ std z`, as trained by SMLD (VE) and DDPM (VP).
 
     std² is β σ_lo²/σ_hi² where s = 1 (VE), as in SMLD; β for VP, as in DDPM. `variance="small"` takes the posterior
-    variance given clean data, β std_lo²/std_hi², for both, `"large"` β for both.
+    variance given clean data, β std_lo²/std_hi², for both, `"large"` β for both. On `probability_flow(…)` (λ = 0, c = ½)
+    it has no noise, and a step of the same first order.
 
     Reference: Song et al. (2021), equations 4 and 47 and appendix F; Ho, Jain, Abbeel (2020), §3.2.
     """
@@ -72,24 +75,23 @@ class Ancestral:
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = {Noise.ADDITIVE: Order(1.0, 1.0)}
+    orders = {Noise.NONE: Order(1.0, 1.0), Noise.ADDITIVE: Order(1.0, 1.0)}
 
     def __post_init__(self) -> None:
         if self.variance not in (None, "small", "large"):
-            raise ValueError(f"Ancestral: variance is 'small', 'large' or None (as in the paper), got {self.variance!r}")
+            raise ValueError(
+                f"Ancestral: variance is 'small', 'large' or None (as in the paper), got {self.variance!r}"
+            )
 
     def init(self, sde: Any, t: Tensor, x: Tensor) -> Any:
-        if getattr(sde, "churn", 1.0) != 1.0:
-            raise Incompatible("Ancestral steps the plain reversal only; use reverse(process, score) with churn=1")
         return None
 
     def step(self, sde: Any, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         multiplier, spread = _discretize(sde, span, "Ancestral")
-        mean = (x + match(spread.square(), x) * sde.score(span.t0, x)) / match(multiplier, x)
+        weight = 0.5 * (1.0 + sde.churn**2)
+        mean = (x + match(weight * spread.square(), x) * sde.score(span.t0, x)) / match(multiplier, x)
         if dw is None:
-            raise Incompatible("Ancestral needs the noise of reverse(process, score)")
+            return Step(mean, mean=mean)
         small = self.variance == "small" or (self.variance is None and bool((multiplier == 1).all()))
         std = spread * sde.process.std(span.t1) / sde.process.std(span.t0) if small else spread
-        return Step(mean + match(std, x) * _unit(span, dw), mean=mean)
-
-
+        return Step(mean + match(sde.churn * std, x) * _unit(span, dw), mean=mean)

@@ -5,6 +5,7 @@ from .classics import CIR, BrownianBridge, GeometricBrownianMotion
 from .convert import to_ito, to_stratonovich
 from .critically_damped import CriticallyDamped
 from .diffusion import EDM, VE, VP, Cosine, RectifiedFlow, SubVP
+from .discrete import DDPM, SMLD
 from .functions import ODE, ItoSDE, StratonovichSDE
 from .linear import LinearSDE
 from .ornstein_uhlenbeck import OrnsteinUhlenbeck
@@ -16,8 +17,10 @@ from .transition import ElementwiseTransition, MatrixTransition
 
 __all__ = [
     "CIR",
+    "DDPM",
     "EDM",
     "ODE",
+    "SMLD",
     "VE",
     "VP",
     "AffineProcess",

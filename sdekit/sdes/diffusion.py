@@ -21,7 +21,7 @@ from ..arguments import check_numbers
 from .process import DiffusionProcess, Time, check_times
 
 
-class _ConstantScale(DiffusionProcess):
+class ConstantScale(DiffusionProcess):
     """s = 1: no drift, and a discretisation that is exact: variances of steps add up to σ²."""
 
     def log_scale_formula(self, t: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class _ConstantScale(DiffusionProcess):
 
 
 @dataclass(frozen=True)
-class VE(_ConstantScale):
+class VE(ConstantScale):
     """Variance exploding: s = 1, σ = σ_min (σ_max/σ_min)ᵗ, g = σ √(2 ln(σ_max/σ_min)).
 
     At t = 0 the state still has noise σ_min: x(0) as in `transition(0, t)` is not clean data.
@@ -85,7 +85,7 @@ class VE(_ConstantScale):
 
 
 @dataclass(frozen=True)
-class EDM(_ConstantScale):
+class EDM(ConstantScale):
     """Karras's process: s = 1, σ = t, g = √(2t). Time is the noise level itself.
 
     Args:

@@ -111,7 +111,10 @@ def test_the_corrected_corrector_keeps_the_standard_deviation_to_three_per_mille
 
 def test_a_corrector_alone_moves_a_wrong_law_to_the_right_one():
     """From a standard normal to N(0, 0.5²), by Langevin steps at one time."""
-    process, law = sk.VE(sigma_min=0.01, sigma_max=1.0), sk.GaussianData(mean=torch.zeros(8, dtype=torch.float64), std=0.5)
+    process, law = (
+        sk.VE(sigma_min=0.01, sigma_max=1.0),
+        sk.GaussianData(mean=torch.zeros(8, dtype=torch.float64), std=0.5),
+    )
     t = float(process.time(math.log(0.5)))
     x = torch.randn(2048, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sde = sk.reverse(process, law.score(process))
@@ -216,3 +219,85 @@ def test_the_mean_of_the_last_step_is_the_denoised_sample():
 def test_a_bad_corrector_says_what_to_write(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "process", [*PROCESSES, sk.SMLD(levels=300), sk.DDPM(levels=300)], ids=lambda p: type(p).__name__
+)
+def test_annealed_langevin_dynamics_alone_samples_the_mixture_on_every_process(process):
+    """As SMLD was sampled: no predictor, some steps at every level."""
+    law = mixture((3,))
+    grid = sk.log_snr_grid(process, 40)
+    x = sk.solve(
+        sk.reverse(process, law.score(process)),
+        start(process, (3,), 2000),
+        grid.times[0],
+        grid.times[-1],
+        solver=sk.PredictorCorrector(None, sk.AnnealedLangevin(0.16, steps=40), order="pc"),
+        steps=grid,
+        seed=2,
+    ).x
+    counts = torch.bincount(nearest_mode(x, law), minlength=3) / 2000
+    at_end = law.at(process, process.t_min)
+    inner = (x - at_end.means[at_end.responsibilities(x).argmax(1)]).square().mean().sqrt()
+    assert (counts - torch.tensor([0.5, 0.3, 0.2])).abs().max() < 0.06, counts
+    # its steps shrink with σ², and below σ = 0.1 they are too short to take the last width away
+    assert 0.3 < float(inner) < 0.3 * 1.07
+
+
+def test_naive_langevin_dynamics_finds_the_law_of_one_mode_and_mixes_modes_slowly():
+    process, t = sk.VE(), 0.3
+    law = sk.GaussianData(torch.zeros(2, dtype=torch.float64), std=0.5)
+    sde = sk.langevin_dynamics(law.score(process), t)
+    x = sk.solve(sde, torch.full((4000, 2), 2.0).double(), 0.0, 3.0, solver=sk.SRA1(), steps=sk.FixedSteps(200)).x
+    exact = float((0.25 + process.std(t) ** 2).sqrt())
+    assert float(x.std()) == pytest.approx(exact, rel=4 / math.sqrt(2 * x.numel()) + 0.002)
+    # two modes far apart: a start in one stays in one, whatever their weights are
+    two = sk.GaussianMixture(torch.tensor([[-3.0], [3.0]], dtype=torch.float64), 0.3)
+    stuck = sk.langevin_dynamics(two.score(process), process.t_min)
+    y = sk.solve(stuck, torch.full((500, 1), -3.0).double(), 0.0, 1.0, solver=sk.SRA1(), steps=sk.FixedSteps(100)).x
+    assert (y < 0).all()
+
+
+@pytest.mark.parametrize("predictor", [sk.ReverseDiffusion(), sk.Ancestral(), sk.Euler()], ids=str)
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
+def test_the_predictors_follow_the_probability_flow_at_first_order(process, predictor):
+    law = mixture((3,))
+    flow, x = sk.probability_flow(process, law.score(process)), start(process, (3,), 32)
+    exact = sk.solve(
+        flow, x, process.t_max, process.t_min, solver=sk.AngularAdams(3), steps=sk.angle_grid(process, 300)
+    ).x
+    errors = []
+    for n in (400, 800):
+        found = sk.solve(flow, x, process.t_max, process.t_min, solver=predictor, steps=sk.FixedSteps(n))
+        assert found.stats.model_calls == n
+        errors.append(float((found.x - exact).square().flatten(1).mean(1).sqrt().log().mean().exp()))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.2)
+
+
+def test_correctors_with_few_steps_keep_a_positive_step_size():
+    """1 − β h would be negative here."""
+    process, law = sk.VP(), mixture((3,))
+    for corrector in (sk.Langevin(), sk.AnnealedLangevin()):
+        sol = sk.solve(
+            sk.reverse(process, law.score(process)),
+            start(process, (3,), 16),
+            process.t_max,
+            process.t_min,
+            solver=sk.PredictorCorrector(sk.DPMSolverPP(1), corrector),
+            steps=sk.FixedSteps(3),
+        )
+        assert torch.isfinite(sol.x).all()
+
+
+@pytest.mark.parametrize("sde", [sk.VP(), sk.DDPM(levels=100)], ids=lambda p: type(p).__name__)
+def test_the_published_alpha_is_one_minus_the_step_s_beta(sde):
+    law, h = mixture((3,)), 0.01
+    x, t = start(sde, (3,), 4), torch.tensor(0.5, dtype=torch.float64)
+    span = sk.Span(t, t - h, -h, 3, KeyedDraws(2))
+    multiplier, _ = sde.discretize(t, t - h)
+    reverse = sk.reverse(sde, law.score(sde))
+    z = KeyedDraws(2).normal(Purpose.CORRECTOR, 3, tuple(x.shape), x.dtype, x.device)
+    size = 2 * multiplier**2 * (0.1 * sde.std(t)) ** 2
+    expected = x + size * law.score(sde)(t, x) + torch.sqrt(2 * size) * z
+    torch.testing.assert_close(sk.AnnealedLangevin(0.1, compat="song2021").correct(reverse, span, t, x), expected)

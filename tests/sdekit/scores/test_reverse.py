@@ -16,6 +16,7 @@ from torch import Tensor
 from sdekit.analytic import GaussianData, GaussianMixture
 from sdekit.protocols import Calculus, Dense, Direction, Noise
 from sdekit.save import SaveAt
+from sdekit.scores.fokker_planck import fokker_planck_residual
 from sdekit.scores.reverse import covariance_divergence, covariance_product, probability_flow, reverse
 from sdekit.sdes.classics import CIR, GeometricBrownianMotion
 from sdekit.sdes.critically_damped import CriticallyDamped
@@ -164,6 +165,20 @@ def test_every_churn_solves_the_fokker_planck_equation_of_the_forward_law(sde, l
     for churn in CHURNS:
         family = reverse(sde, score_of(log_prob), churn)
         assert fokker_planck_gap(family, log_prob, 0.4, x).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize(("sde", "log_prob", "x"), laws())
+def test_the_residual_by_automatic_differentiation_agrees(sde, log_prob, x) -> None:
+    for equation in (sde, *(reverse(sde, score_of(log_prob), churn) for churn in CHURNS)):
+        residual = fokker_planck_residual(equation, log_prob, 0.4, x).detach()
+        assert residual.shape == (len(x),)
+        assert float(residual.abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize(("sde", "log_prob", "x"), laws())
+def test_a_law_that_runs_too_fast_has_a_residual(sde, log_prob, x) -> None:
+    residual = fokker_planck_residual(sde, lambda t, y: log_prob(1.1 * t, y), 0.4, x).detach()
+    assert float(residual.abs().min()) > 1e-4
 
 
 @pytest.mark.parametrize(("sde", "log_prob", "x"), laws())
