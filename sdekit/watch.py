@@ -13,8 +13,8 @@ from .protocols import SDE, Calculus, Dense, Diffusion, Direction, Noise
 
 def calls_at(score: Any, t: Tensor | float) -> int:
     """How many models a score asks at t: 1, or what its method `calls_at(t)` says, as that of a guided score does."""
-    count = getattr(score, "calls_at", None)
-    return count(t) if callable(count) else 1
+    count: Any = getattr(score, "calls_at", None)
+    return 1 if count is None else count(t)
 
 
 class CountedScore:
