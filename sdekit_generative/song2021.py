@@ -34,8 +34,8 @@ class Song2021:
 
     continuous  whether the network was trained on continuous times; if not, on `steps` discrete ones
     steps       N
-    compat      "song2021" takes σ and std in float32, as the original code does, where std of VP is off by 0.6 % at
-                t = 1e-5; None takes them as they are
+    compat      "song2021" takes σ, std and ᾱ in float32, as the original code does, where std of VP is off by 0.6 %
+                at t = 1e-5; None takes them as they are
 
     Raises ValueError for another `compat`, or fewer than 2 steps; Incompatible for another process, or discrete sub-VP.
     """
@@ -86,6 +86,9 @@ class Song2021:
 
     def _table(self, process: VP | SubVP, position: Tensor) -> Tensor:
         """√(1 − ᾱ_k), float64, of the shape of the positions."""
-        ends = process.beta_min / self.steps, process.beta_max / self.steps
+        ends, k = (process.beta_min / self.steps, process.beta_max / self.steps), position.floor().long()
+        if self.compat is not None:
+            kept = (1.0 - torch.linspace(*ends, self.steps, device=position.device)).cumprod(0)
+            return (1.0 - kept).sqrt()[k].to(torch.float64)
         betas = torch.linspace(*ends, self.steps, dtype=torch.float64, device=position.device)
-        return (-torch.expm1(torch.log1p(-betas).cumsum(0))).sqrt()[position.floor().long()]
+        return (-torch.expm1(torch.log1p(-betas).cumsum(0))).sqrt()[k]
