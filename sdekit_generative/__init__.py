@@ -14,17 +14,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import interop
     from .data import DataRange, Dataset, Digits, Folder
     from .errors import CheckpointError, DataError, RecipeError, RunError, TrainingDiverged, UserError
     from .likelihood import BitsPerDim, bits_per_dim
     from .losses import DenoisingLoss
     from .metrics import digit_features, frechet_distance
-    from .model import PredictNoise, PredictVelocity, ScoreModel
-    from .networks import UNet, UNetConfig
+    from .model import (
+        ClassifierGuided,
+        EDMPreconditioning,
+        Predict,
+        PredictNoise,
+        PredictVelocity,
+        ScoreModel,
+        Song2021,
+    )
+    from .networks import (
+        DDPMConfig,
+        DDPMppConfig,
+        NCSNpp,
+        NCSNppConfig,
+        NCSNv2,
+        NCSNv2Config,
+        SmallClassifier,
+        SmallClassifierConfig,
+        UNet,
+        UNetConfig,
+        WideResNet,
+        WideResNetConfig,
+    )
     from .recipes import Recipe
     from .run import load
     from .samplers import ODE, PC, Fast
     from .sampling import Samples, draw, generate
+    from .song2021_sampler import Song2021PC
     from .training import EMA, Trainer, Training
 
 _HOMES = {
@@ -33,40 +56,74 @@ _HOMES = {
     "likelihood": ("BitsPerDim", "bits_per_dim"),
     "losses": ("DenoisingLoss",),
     "metrics": ("digit_features", "frechet_distance"),
-    "model": ("PredictNoise", "PredictVelocity", "ScoreModel"),
-    "networks": ("UNet", "UNetConfig"),
+    "model": (
+        "ClassifierGuided",
+        "EDMPreconditioning",
+        "Predict",
+        "PredictNoise",
+        "PredictVelocity",
+        "ScoreModel",
+        "Song2021",
+    ),
+    "networks": (
+        "DDPMConfig",
+        "DDPMppConfig",
+        "NCSNpp",
+        "NCSNppConfig",
+        "NCSNv2",
+        "NCSNv2Config",
+        "SmallClassifier",
+        "SmallClassifierConfig",
+        "UNet",
+        "UNetConfig",
+        "WideResNet",
+        "WideResNetConfig",
+    ),
     "recipes": ("Recipe",),
     "run": ("load",),
     "samplers": ("ODE", "PC", "Fast"),
     "sampling": ("Samples", "draw", "generate"),
+    "song2021_sampler": ("Song2021PC",),
     "training": ("EMA", "Trainer", "Training"),
 }
+_ROOMS = ("interop",)  # modules that are named themselves
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted({*globals(), *_HOME_OF, *_ROOMS})
 
 
 __all__ = [
-    "CheckpointError",
     "BitsPerDim",
+    "CheckpointError",
+    "ClassifierGuided",
+    "DDPMConfig",
+    "DDPMppConfig",
     "DataError",
     "DataRange",
     "Dataset",
     "DenoisingLoss",
     "Digits",
+    "EDMPreconditioning",
     "EMA",
     "Fast",
     "Folder",
+    "NCSNpp",
+    "NCSNppConfig",
+    "NCSNv2",
+    "NCSNv2Config",
     "ODE",
     "PC",
+    "Predict",
     "PredictNoise",
     "PredictVelocity",
     "Recipe",
@@ -74,16 +131,23 @@ __all__ = [
     "RunError",
     "Samples",
     "ScoreModel",
+    "SmallClassifier",
+    "SmallClassifierConfig",
+    "Song2021",
+    "Song2021PC",
     "Trainer",
     "Training",
     "TrainingDiverged",
     "UNet",
     "UNetConfig",
     "UserError",
+    "WideResNet",
+    "WideResNetConfig",
     "bits_per_dim",
     "digit_features",
     "draw",
     "frechet_distance",
     "generate",
+    "interop",
     "load",
 ]
