@@ -1,5 +1,7 @@
 """Networks and weights from elsewhere, and ours for elsewhere."""
 
-from . import score_sde
+from . import diffusers, score_sde
+from .adapters import from_denoiser, from_function
+from .tabulated import Tabulated
 
-__all__ = ["score_sde"]
+__all__ = ["Tabulated", "diffusers", "from_denoiser", "from_function", "score_sde"]
