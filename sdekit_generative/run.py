@@ -1,8 +1,11 @@
 """A run folder: what it holds, and the rules that keep it from being lost.
 
     recipe.json      the recipe, for people
-    log.jsonl        one line a step: step, loss, learning rate
+    log.jsonl        one line a step: step, loss, learning rate, norm of the gradient; what was measured, where it was
     checkpoints/     see `training.checkpoint`
+    snapshots/       power-function averages, where the recipe asks for them
+    samples/         pictures made during training, where the recipe asks for them
+    tensorboard/     the log once more, where it was asked for
 
 A folder that holds anything is never written into by a new run. While a run trains it holds a lock on its folder.
 """
@@ -12,14 +15,14 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError
+from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError, UserError
 from .model import ScoreModel
 from .recipes import Recipe, decode, encode
 from .training import Checkpoint, Trainer, checkpoint
@@ -27,6 +30,8 @@ from .training.engine import copy_into
 from .training.files import as_json, replace_file
 
 _RECIPE, _LOG, _CHECKPOINTS, _LOCK = "recipe.json", "log.jsonl", "checkpoints", ".lock"
+_BOARD, SNAPSHOTS = "tensorboard", "snapshots"
+_ALL = 1 << 30  # keep every snapshot: the later ones do not replace the earlier
 
 
 @dataclass(frozen=True)
@@ -71,19 +76,34 @@ class Run:
         """Whether there is a checkpoint to go on from."""
         return bool(checkpoint.folders(self.folder / _CHECKPOINTS))
 
-    def save(self, trainer: Trainer, recipe: Recipe, fingerprint: str) -> Path:
-        """Write a checkpoint of a trainer, with all that is needed to use it without this folder's other files."""
-        parts = trainer.checkpoint()
+    def save(self, trainer: Trainer, recipe: Recipe, measure: float | None = None) -> Path:
+        """Write a checkpoint of a trainer, with all that is needed to use it without this folder's other files.
+
+        measure: of the averaged weights, where it was taken; the smaller the better.
+        All processes of the trainer must save together; the first one writes.
+        """
+        root, parts = self.folder / _CHECKPOINTS, trainer.checkpoint()
+        if not trainer.processes.leads:
+            return root
         about = {
             "recipe": encode(recipe),
             "shape": list(trainer.model.shape),
             "levels": trainer.model.levels,
-            "images": fingerprint,
+            "images": trainer.images.fingerprint(),
             "threads": torch.get_num_threads(),
+            "processes": trainer.processes.size,
             "torch": torch.__version__,
+            "measure": measure,
         }
         whole = Checkpoint(parts.tensors, {**parts.state, **about})
-        return checkpoint.write(self.folder / _CHECKPOINTS, trainer.steps_done, whole, recipe.training.keep)
+        return checkpoint.write(root, trainer.steps_done, whole, recipe.training.keep)
+
+    def save_snapshot(self, trainer: Trainer) -> None:
+        """Keep the power-function averages of this step, for `reconstruct`. All processes must save together."""
+        groups = trainer.snapshot()
+        if trainer.processes.leads:
+            state = {"updates": trainer.ema.updates, "widths": list(trainer.training.power_ema)}
+            checkpoint.write(self.folder / SNAPSHOTS, trainer.steps_done, Checkpoint(groups, state), keep=_ALL)
 
     def newest(self) -> tuple[Path, Checkpoint]:
         """The newest checkpoint that is whole; warns (CheckpointWarning) where newer ones had to be passed over.
@@ -111,13 +131,27 @@ class Run:
         return [json.loads(line) for line in lines[:-1]]  # what follows the last line break was cut short
 
     @contextmanager
-    def logging(self, after: int) -> Iterator[Logger]:
-        """A logger that goes on after the given step: rows beyond it are of steps that will be done again."""
+    def logging(self, after: int, tensorboard: bool = False) -> Iterator[Logger]:
+        """A logger that goes on after the given step: rows beyond it are of steps that will be done again.
+
+        tensorboard: whether to write the rows for TensorBoard, too. Raises UserError where that is not installed.
+        """
         kept = [row for row in self.log() if row["step"] <= after]
         content = "".join(json.dumps(row) + "\n" for row in kept).encode()
         replace_file(self.folder / _LOG, content)
-        with (self.folder / _LOG).open("a", buffering=1) as stream:
-            yield Logger(stream)
+        with ExitStack() as stack:
+            board = stack.enter_context(_board(self.folder / _BOARD, after)) if tensorboard else None
+            stream = stack.enter_context((self.folder / _LOG).open("a", buffering=1))
+            yield Logger(stream, board)
+
+    @contextmanager
+    def training(self, first: bool, after: int, tensorboard: bool = False) -> Iterator[Logger]:
+        """The lock and the log of a run while it trains; processes other than the first have a logger of nothing."""
+        if not first:
+            yield Logger(None)
+            return
+        with self.locked(), self.logging(after, tensorboard) as log:
+            yield log
 
     # --- the lock -----------------------------------------------------------------------------------------------------
 
@@ -138,13 +172,27 @@ class Run:
 
 
 class Logger:
-    """Writes rows of JSON, each flushed as it is written."""
+    """Writes rows of JSON, each flushed as it is written, and scalars for TensorBoard where there is a board."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, board: Any = None) -> None:
+        self._stream, self._board = stream, board
 
-    def row(self, **values: float) -> None:
-        self._stream.write(json.dumps(values) + "\n")
+    def row(self, step: int, **values: float) -> None:
+        if self._stream is not None:
+            self._stream.write(json.dumps({"step": step, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+
+@contextmanager
+def _board(folder: Path, after: int) -> Iterator[Any]:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard: needs the package tensorboard; pip install 'sdekit[tensorboard]'") from None
+    with SummaryWriter(str(folder), purge_step=after + 1) as board:
+        yield board
 
 
 def check_vacant(folder: Path) -> None:

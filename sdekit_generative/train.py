@@ -10,49 +10,77 @@ import torch
 
 from .data import Dataset
 from .errors import CheckpointError, RecipeError, RunError, TrainingDiverged
+from .monitor import Monitor
 from .recipes import Recipe, decode, differences, encode
 from .run import Run
-from .training import Stop, Trainer
+from .training import Checkpoint, Processes, Stop, Trainer
+from .training.settings import FREE_TO_CHANGE
 
 Report = Callable[[int, float], None]
 """Called after every step with (steps done, loss)."""
 
-_MAY_CHANGE = ("training.steps", "training.save_every", "training.keep")  # they change no step that was already made
+
+@dataclass(frozen=True)
+class Before:
+    """What a run that goes on was made with until now; None where it has no checkpoint yet, or is new."""
+
+    threads: int | None = None
+    processes: int | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trainer with the run it writes to."""
+    """A trainer with the run it writes to. In a run of many processes each has one; the first of them writes."""
 
     run: Run
     recipe: Recipe
     trainer: Trainer
-    fingerprint: str
-    threads: int | None = None
-    """Torch threads that the run was begun with, where it goes on."""
+    held_out: Dataset
+    before: Before = Before()
 
-    def save(self) -> Path:
-        return self.run.save(self.trainer, self.recipe, self.fingerprint)
+    @property
+    def threads(self) -> int | None:
+        """Torch threads that the run was begun with, where it goes on."""
+        return self.before.threads
 
-    def train(self, stop: Stop, report: Report) -> None:
-        """Train to the end, or until asked to stop; a checkpoint is saved either way, and every `save_every` steps.
+    def save(self, measure: float | None = None) -> Path:
+        """Write a checkpoint. All processes must save together."""
+        return self.run.save(self.trainer, self.recipe, measure)
+
+    def train(self, stop: Stop, report: Report, tensorboard: bool = False) -> None:
+        """Train to the end, or until any process is asked to stop; a checkpoint is saved either way.
 
         Raises TrainingDiverged where the loss is not finite; the checkpoints made so far stay.
         """
-        trainer, training = self.trainer, self.recipe.training
-        with self.run.locked(), self.run.logging(after=trainer.steps_done) as log:
+        trainer, training, first = self.trainer, self.recipe.training, self.trainer.processes.leads
+        monitor = Monitor(trainer, self.held_out)
+        with self.run.training(first, after=trainer.steps_done, tensorboard=tensorboard) as log:
             last = self.save()  # so that there is something to go on from, however soon the first interruption
-            while not (trainer.finished or stop):
+            stopped = stop.agreed(trainer.processes)
+            while not (trainer.finished or stopped):
                 rate = training.rate(trainer.steps_done)
                 try:
                     loss = trainer.step()
                 except TrainingDiverged as problem:
                     raise TrainingDiverged(f"{problem}; the last good checkpoint is {last}") from None
-                log.row(step=trainer.steps_done, loss=loss, learning_rate=rate)
-                report(trainer.steps_done, loss)
-                if trainer.steps_done % training.save_every == 0:
-                    last = self.save()
-            self.save()
+                done, row = trainer.steps_done, {"loss": loss, "learning_rate": rate, "gradient": trainer.gradient_norm}
+                measure = monitor.measure() if _due(done, training.measure_every) else None
+                if measure is not None:
+                    row[training.measure if training.measure != "loss" else "held_out_loss"] = measure
+                log.row(step=done, **row)
+                if _due(done, training.sample_every):
+                    monitor.picture(self.run.folder / "samples" / f"step-{done:08d}.png")
+                if training.power_ema and _due(done, training.snapshot_every):
+                    self.run.save_snapshot(trainer)
+                if first:
+                    report(done, loss)
+                stopped = stop.agreed(trainer.processes)
+                if _due(done, training.save_every) or measure is not None or trainer.finished or stopped:
+                    last = self.save(measure)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def load_images(recipe: Recipe) -> tuple[Dataset, Dataset]:
@@ -60,49 +88,70 @@ def load_images(recipe: Recipe) -> tuple[Dataset, Dataset]:
     return recipe.data.load().split()
 
 
-def begin(folder: Path, recipe: Recipe, device: torch.device | str = "cpu") -> Job:
-    """A new run in a vacant folder. Nothing is written before the images have been read."""
-    images, _ = load_images(recipe)
+def prepare(recipe: Recipe, processes: Processes) -> tuple[Trainer, Dataset]:
+    """(trainer, held-out images) of a recipe."""
+    images, held_out = load_images(recipe)
     model = recipe.build(images.shape, images.levels)
-    model.network.to(device)
-    trainer = Trainer(model, images, recipe.loss, recipe.training)
-    return Job(Run.create(folder, recipe), recipe, trainer, images.fingerprint())
+    model.network.to(processes.device)
+    processes.check_same("the recipe", encode(recipe))
+    processes.check_same("the set of images", images.fingerprint())
+    return Trainer(model, images, recipe.loss, recipe.training, processes, recipe.dequantisation), held_out
 
 
-def resume(folder: Path, change: Callable[[Recipe], Recipe], device: torch.device | str = "cpu") -> Job:
-    """Go on with a run from its newest checkpoint, or from the start where it was stopped before the first.
+def _processes(processes: Processes | None, device: torch.device | str) -> Processes:
+    return Processes(device=torch.device(device)) if processes is None else processes
+
+
+def begin(folder: Path, recipe: Recipe, device: torch.device | str = "cpu", processes: Processes | None = None) -> Job:
+    """A new run in a vacant folder. Nothing is written before the images have been read."""
+    trainer, held_out = prepare(recipe, _processes(processes, device))
+    run = Run.create(folder, recipe) if trainer.processes.leads else Run(folder)
+    return Job(run, recipe, trainer, held_out)
+
+
+def resume(
+    folder: Path,
+    change: Callable[[Recipe], Recipe],
+    device: torch.device | str = "cpu",
+    processes: Processes | None = None,
+) -> Job:
+    """Go on with a run from its newest whole checkpoint, or from the start where it was stopped before the first.
 
     change: what to change in its recipe; of what a step computes, nothing may be changed.
     Raises RunError where the images are not those of the run, RecipeError for a change that cannot be made half-way.
     """
     run = Run.open(folder)
     saved = run.newest()[1] if run.begun() else None
-    try:
-        before = run.recipe() if saved is None else decode(saved.state["recipe"], Recipe)
-        seen, threads = (None, None) if saved is None else (saved.state["images"], int(saved.state["threads"]))
-    except (KeyError, RecipeError) as problem:
-        raise CheckpointError(f"{folder}: not the checkpoint of a run ({problem})") from None
+    before, seen, made = _recorded(run, saved)
     recipe = change(before)
     refuse_changes(before, recipe)
-    images, _ = load_images(recipe)
-    fingerprint = images.fingerprint()
-    if seen not in (None, fingerprint):
+    trainer, held_out = prepare(recipe, _processes(processes, device))
+    if seen not in (None, trainer.images.fingerprint()):
         raise RunError(f"{folder}: the images have changed since the run was begun; put them back, or begin a new run")
-    model = recipe.build(images.shape, images.levels)
-    model.network.to(device)
-    trainer = Trainer(model, images, recipe.loss, recipe.training)
     if saved is not None:
         trainer.restore(saved)
-    return Job(run, recipe, trainer, fingerprint, threads)
+    trainer.processes.check_same("the step to go on from", trainer.steps_done)
+    return Job(run, recipe, trainer, held_out, made)
+
+
+def _recorded(run: Run, saved: Checkpoint | None) -> tuple[Recipe, str | None, Before]:
+    """(recipe, fingerprint of the images, what it was made with) of a run."""
+    if saved is None:
+        return run.recipe(), None, Before()
+    state = saved.state
+    try:
+        made = Before(int(state["threads"]), int(state.get("processes", 1)))
+        return decode(state["recipe"], Recipe), state["images"], made
+    except (KeyError, TypeError, ValueError, RecipeError) as problem:
+        raise CheckpointError(f"{run.folder}: not the checkpoint of a run ({problem})") from None
 
 
 def refuse_changes(before: Recipe, after: Recipe) -> None:
     """Raises RecipeError where a run that goes on would not be the run that was begun."""
     changed = differences(encode(before), encode(after))
+    allowed = {f"training.{name}" for name in FREE_TO_CHANGE}
     if before.training.cooldown > 0:
-        allowed: tuple[str, ...] = _MAY_CHANGE[1:]  # the learning rate then depends on the number of steps
-    else:
-        allowed = _MAY_CHANGE
+        allowed.remove("training.steps")  # the learning rate then depends on it
     for place, (old, new) in changed.items():
         if place not in allowed:
             raise RecipeError(

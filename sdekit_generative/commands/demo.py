@@ -37,9 +37,10 @@ def demo(
     from ..demo import finish
     from ..progress import work_bar
     from ..train import begin
+    from ..training import Processes
 
     asked = changes(None, steps=steps, seed=seed)
-    job = resume_job(out, asked, "cpu") if resume else begin(out, recipes.override(recipes.DIGITS, asked))
+    job = resume_job(out, asked, Processes()) if resume else begin(out, recipes.override(recipes.DIGITS, asked))
     status, seconds = train_job(job, threads)
     if status is not None:
         return status

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -71,6 +72,10 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 of shape, levels and values: tells whether a run goes on with the images it began with."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"{tuple(self.images.shape)} {self.levels}".encode())
         digest.update(self.images.contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -1,17 +1,22 @@
 """From grey levels to real numbers and back.
 
-Notation: k a level in {0, …, L−1}; u uniform in [0, 1); y a value in [0, 1); x the same in the range the network sees.
+Notation: k a level in {0, …, L−1}; u in [0, 1), of density q; y a value in [0, 1); x the same in the range the network
+sees; D numbers an image.
 
     y = (k + u) / L,     k = ⌊L y⌋,     x = low + (high − low) y
 
-A density p over y gives the probability of the levels: log₂ P(k) ≥ E_u log₂ p(y) + D log₂(1/L).
+A density p over y gives the probability of the levels: log₂ P(k) ≥ E_u [log₂ p(y) − log₂ q(u)] + D log₂(1/L).
 
-Reference: Theis, van den Oord, Bethge (2016), "A note on the evaluation of generative models", §3.1.
+Reference: Theis, van den Oord, Bethge (2016), "A note on the evaluation of generative models", §3.1; Ho et al. (2019),
+"Flow++", equation 9 (any q); Zheng et al. (2023), "Improved techniques for maximum likelihood estimation for diffusion
+ODEs", §4.2 (truncated normal).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +31,59 @@ def dequantise(images: Tensor, levels: int, draws: Draws, step: int = 0) -> Tens
     """`(k + u) / L`: uint8 `(B, C, H, W)` → float32 in [0, 1), u keyed by (seed, sample, step)."""
     u = draws.uniform(Purpose.DEQUANTISE, step, tuple(images.shape), torch.float32, images.device)
     return (images.to(torch.float32) + u.clamp_max(_LARGEST)) / levels
+
+
+class Dequantisation(Protocol):
+    """A law of u."""
+
+    def __call__(self, images: Tensor, levels: int, draws: Draws, step: int = 0) -> Tensor:
+        """`y = (k + u)/L`, float32 in [0, 1); images uint8 `(B, C, H, W)`, u keyed by (seed, sample, step)."""
+        ...
+
+    def log2_density(self, images: Tensor, levels: int, y: Tensor) -> Tensor:
+        """log₂ q(u) of each image `(B,)`, which bits/dim of y are to be corrected by: + log₂ q(u)/D."""
+        ...
+
+
+@dataclass(frozen=True)
+class UniformNoise:
+    """u uniform: log₂ q = 0."""
+
+    def __call__(self, images: Tensor, levels: int, draws: Draws, step: int = 0) -> Tensor:
+        return dequantise(images, levels, draws, step)
+
+    def log2_density(self, images: Tensor, levels: int, y: Tensor) -> Tensor:
+        return torch.zeros(len(images), dtype=torch.float64, device=images.device)
+
+
+@dataclass(frozen=True)
+class TruncatedNormalNoise:
+    """u normal around the middle of the level, cut to the level: what small Gaussian noise makes of whole levels.
+
+    width: standard deviation of the normal before it is cut, in levels.
+    """
+
+    width: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not self.width > 0.0:
+            raise ValueError(f"width: expected a number of levels above 0, got {self.width}")
+
+    @property
+    def _tail(self) -> float:
+        """The probability below the level."""
+        return 0.5 * math.erfc(0.5 / self.width / math.sqrt(2.0))
+
+    def __call__(self, images: Tensor, levels: int, draws: Draws, step: int = 0) -> Tensor:
+        v = draws.uniform(Purpose.DEQUANTISE, step, tuple(images.shape), torch.float32, images.device)
+        tail = self._tail
+        u = 0.5 + self.width * torch.special.ndtri(tail + (1.0 - 2.0 * tail) * v.to(torch.float64))
+        return (images.to(torch.float32) + u.clamp(0.0, _LARGEST).to(torch.float32)) / levels
+
+    def log2_density(self, images: Tensor, levels: int, y: Tensor) -> Tensor:
+        u = y.to(torch.float64) * levels - images
+        normaliser = math.log(self.width * math.sqrt(2.0 * math.pi) * (1.0 - 2.0 * self._tail))
+        return (-0.5 * ((u - 0.5) / self.width).square() - normaliser).flatten(1).sum(1) / math.log(2.0)
 
 
 def quantise(y: Tensor, levels: int) -> Tensor:

@@ -12,12 +12,12 @@ from ..model import ScoreModel
 class Loss(Protocol):
     """A training objective: one value a sample, to be averaged over the batch."""
 
-    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, z: Tensor, signs: Tensor) -> Tensor:
+    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, z: Tensor, signs: Tensor | None) -> Tensor:
         """`(B,)`.
 
         x0     images in the model's range `(B, C, H, W)`
         u      uniforms `(B,)`, which choose the times
         z      standard normal, of the shape of x0
-        signs  −1 or +1 with equal odds, of the shape of x0: the random direction of objectives that need one
+        signs  −1 or +1 with equal odds, of the shape of x0: a random direction; for losses with `directed = True`
         """
         ...

@@ -13,6 +13,7 @@ Reference: Song, Garg, Shi, Ermon (2019), "Sliced score matching", equation 8; S
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,11 +30,14 @@ from .weighting import LikelihoodWeighting, Weighting
 class SlicedLoss:
     """`w(c)/q(c) std² (‖ŝ‖² + 2 vᵀ ∂ₓ(vᵀ ŝ)) / D`, one value a sample."""
 
+    directed: ClassVar[bool] = True
     weighting: Weighting = field(default_factory=LikelihoodWeighting)
     times: Times = field(default_factory=UniformNoiseLevel)
 
-    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, z: Tensor, signs: Tensor) -> Tensor:
-        """`(B,)`; see `Loss`."""
+    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, z: Tensor, signs: Tensor | None) -> Tensor:
+        """`(B,)`; see `Loss`. Raises ValueError without signs."""
+        if signs is None:
+            raise ValueError("signs: expected random signs of the shape of the images, got None")
         t, q = self.times.sample(model.process, u.to(torch.float64))
         importance = self.weighting(model.process, t) / q
         x = diffused(model.process, x0, t, z).requires_grad_(True)

@@ -11,37 +11,12 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from sdekit.sdes.diffusion import VE, VP, SubVP
-from sdekit.sdes.process import DiffusionProcess
-
-from ..data import Digits, Folder
 from ..errors import RecipeError
-from ..losses import (
-    FocusedNoiseLevel,
-    LikelihoodWeighting,
-    NoiseWeighting,
-    PerceptualWeighting,
-    Times,
-    UniformNoiseLevel,
-    UniformTime,
-    Weighting,
-)
-from ..model import Parametrisation, PredictNoise, PredictVelocity
-from ..networks import UNetConfig
+from .families import FAMILIES
 
 T = TypeVar("T")
-Source = Digits | Folder
-
-FAMILIES: dict[Any, tuple[type, ...]] = {
-    Source: (Digits, Folder),
-    DiffusionProcess: (VP, SubVP, VE),
-    UNetConfig: (UNetConfig,),
-    Parametrisation: (PredictVelocity, PredictNoise),
-    Weighting: (LikelihoodWeighting, NoiseWeighting, PerceptualWeighting),
-    Times: (UniformNoiseLevel, UniformTime, FocusedNoiseLevel),
-}
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -101,6 +76,12 @@ def _decode_plain(data: Any, expected: Any, place: str) -> Any:
             return None
         expected = next(option for option in typing.get_args(expected) if option is not type(None))
         return _decode_plain(data, expected, place)
+    if origin is Literal:
+        if data not in typing.get_args(expected):
+            raise RecipeError(
+                f"{place}: expected one of {', '.join(map(str, typing.get_args(expected)))}, got {data!r}"
+            )
+        return data
     if origin is tuple:
         if not isinstance(data, (list, tuple)):
             data = [data]

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from sdekit.sdes.diffusion import VP
 from sdekit.sdes.process import DiffusionProcess
 
-from ..data import DataRange, Digits
-from ..losses import DenoisingLoss
+from ..data import DataRange, Dequantisation, Digits, UniformNoise
+from ..losses import DenoisingLoss, Loss
 from ..model import Parametrisation, PredictVelocity, ScoreModel
-from ..networks import UNetConfig
+from ..networks import NetworkConfig, UNetConfig
 from ..randomness import scoped_seed
 from ..training import Training
-from .codec import Source
+from .families import Source
 
 _INITIALISATION = 0
 
@@ -29,8 +29,9 @@ class Recipe:
     process: DiffusionProcess = field(default_factory=lambda: VP(t_min=1e-5))
     data_range: DataRange = field(default_factory=DataRange)
     parametrisation: Parametrisation = field(default_factory=PredictVelocity)
-    network: UNetConfig = field(default_factory=UNetConfig)
-    loss: DenoisingLoss = field(default_factory=DenoisingLoss)
+    network: NetworkConfig = field(default_factory=UNetConfig)
+    loss: Loss = field(default_factory=DenoisingLoss)
+    dequantisation: Dequantisation = field(default_factory=UniformNoise)
     training: Training = field(default_factory=Training)
 
     def build(self, shape: tuple[int, int, int], levels: int) -> ScoreModel:

@@ -1,86 +1,70 @@
 """One training step after another, each a function of (seed, step) alone.
 
 Notation: step k of a run takes the images k·B … (k+1)·B − 1 of an endless sequence, whose n-th image is the n mod
-N-th of a permutation keyed by (seed, epoch = ⌊n/N⌋). Times, noise, dequantisation and dropout are keyed
-by (seed, k). So a run that goes on from step k repeats exactly what the uninterrupted run would have done.
-
-Reference: Kingma, Ba (2015), Adam; Pascanu, Mikolov, Bengio (2013), gradient clipping.
+N-th of a permutation keyed by (seed, epoch = ⌊n/N⌋). Times, noise, dequantisation, mirroring and dropout are keyed
+by (seed, k, place in the batch). So a run that goes on from step k repeats exactly what the uninterrupted run would
+have done, and a batch that is split over processes or parts is still the same batch.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from sdekit.random import KeyedDraws, Purpose
 
-from ..data import Dataset, dequantise, permutation
-from ..errors import CheckpointError, TrainingDiverged
-from ..losses import DenoisingLoss, stratified
+from ..data import Dataset, permutation
+from ..data.dequantize import Dequantisation, UniformNoise
+from ..errors import CheckpointError, RunError
+from ..losses import Loss, spread
 from ..model import ScoreModel
-from ..randomness import scoped_seed
 from .checkpoint import Checkpoint
-from .ema import EMA
+from .dropout import KeyedDropout
+from .ema import EMA, PowerEMA
+from .processes import Processes
+from .settings import Training
+from .sharding import like, whole
+from .update import PRECISIONS, Update
 
-_DROPOUT = 1  # keeps the key of dropout apart from that of initialisation
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a network is trained.
-
-    steps, batch             number of updates, and images in each
-    learning_rate, warmup    Adam's rate, reached linearly over `warmup` steps
-    cooldown                 share of the steps, at the end, over which the rate falls linearly to zero
-    clip                     largest norm of the gradient; a larger one is scaled down to it
-    ema                      decay of the average of the weights
-    save_every, keep         steps between checkpoints, and how many are kept
-    seed                     of everything random in the run
-    """
-
-    steps: int = 1000
-    batch: int = 128
-    learning_rate: float = 2e-4
-    warmup: int = 100
-    cooldown: float = 0.0
-    clip: float = 1.0
-    ema: float = 0.999
-    save_every: int = 100
-    keep: int = 3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
-        if not (self.learning_rate > 0 and self.clip > 0 and self.warmup >= 0):
-            raise ValueError("learning_rate and clip: expected above 0; warmup: 0 or more")
-        if not (0 <= self.cooldown <= 1 and 0 <= self.ema < 1):
-            raise ValueError("cooldown and ema: expected a number from 0 to 1")
-
-    def rate(self, step: int) -> float:
-        """The learning rate of step 0, 1, …: `learning_rate · min(1, (k+1)/warmup, (steps−k)/(cooldown steps))`."""
-        rise = (step + 1) / self.warmup if self.warmup else 1.0
-        fall = (self.steps - step) / (self.cooldown * self.steps) if self.cooldown else 1.0
-        return self.learning_rate * min(1.0, rise, fall)
+_FLIP, _LABEL = 1, 2  # parts of the draws of data, whose part 0 is the order
 
 
 class Trainer:
     """A model on its way from random weights to trained ones. `steps_done` counts the updates made."""
 
-    def __init__(self, model: ScoreModel, images: Dataset, loss: DenoisingLoss, training: Training) -> None:
+    def __init__(
+        self,
+        model: ScoreModel,
+        images: Dataset,
+        loss: Loss,
+        training: Training,
+        processes: Processes | None = None,
+        dequantisation: Dequantisation | None = None,
+    ) -> None:
         self.model, self.images, self.loss, self.training = model, images, loss, training
+        self.processes = Processes(device=model.device) if processes is None else processes
+        self.dequantisation = UniformNoise() if dequantisation is None else dequantisation
+        self._first, share = self.processes.part(training.batch)
+        if share % training.accumulate:
+            raise RunError(f"{share} images a process and step cannot be taken in {training.accumulate} equal parts")
+        self._part = share // training.accumulate
+        self._update = Update(model.network, training, self.processes)
+        self._evaluated = replace(model, network=self._update.network, precision=PRECISIONS[training.precision])
         self.ema = EMA(model.network, training.ema)
-        self.steps_done = 0
-        self._parameters = dict(model.network.named_parameters())
-        self._optimizer = torch.optim.Adam(self._parameters.values(), lr=training.learning_rate, fused=True)
-        self._draws = KeyedDraws(training.seed)
+        self.power_emas = [PowerEMA(model.network, width) for width in training.power_ema]
+        self._dropout = KeyedDropout(model.network, training.seed)
+        self._draws: dict[int, KeyedDraws] = {}
+        self.steps_done, self.gradient_norm = 0, 0.0
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the network is told classes."""
+        return getattr(getattr(self.model.network, "config", None), "classes", 0) > 0
 
     @property
     def finished(self) -> bool:
@@ -88,31 +72,47 @@ class Trainer:
 
     def step(self) -> float:
         """One update; returns the loss. Raises TrainingDiverged where it is not finite; weights are then as before."""
-        step, network = self.steps_done, self.model.network
-        network.train()
-        with scoped_seed(self.training.seed, _DROPOUT, step):
-            loss = self._loss(step)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.training.clip)
-        value = float(loss.detach())
-        for name, number in (("loss", value), ("norm of the gradient", float(norm))):
-            if not math.isfinite(number):
-                raise TrainingDiverged(f"the {name} is {number} at step {step + 1}")
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.training.rate(step)
-        self._optimizer.step()
-        self.ema.update(network)
+        step, parts, total = self.steps_done, self.training.accumulate, 0.0
+        self.model.network.train()
+        self._update.clear()
+        for part in range(parts):
+            with self._update.part(last=part == parts - 1):
+                loss = self._loss(step, self._first + part * self._part) / parts
+                self._update.add(loss)
+            total += float(loss.detach())
+        total = self.processes.add_up(total) / self.processes.size
+        self.gradient_norm = self._update.make(step, total)
+        for average in (self.ema, *self.power_emas):
+            average.update(self.model.network)
         self.steps_done += 1
-        return value
+        return total
 
-    def _loss(self, step: int) -> Tensor:
-        batch, device = self.training.batch, self.model.device
-        levels = self.images.images[self._places(step)].to(device)
-        x0 = self.model.data_range.enter(dequantise(levels, self.images.levels, self._draws, step))
-        shift = self._draws.uniform(Purpose.TIME, step, (1,), torch.float64, device)
-        z = self._draws.normal(Purpose.PATH, step, tuple(x0.shape), x0.dtype, device)
-        return self.loss(self.model, x0, stratified(batch, shift), z).mean()
+    def _loss(self, step: int, first: int) -> Tensor:
+        """The mean loss of one part, which begins with the `first` sample of the step's batch."""
+        n, device, training = self._part, self.model.device, self.training
+        draws = self._draws.setdefault(first, KeyedDraws(training.seed, first))
+        places = self._places(step)[first : first + n]
+        levels = self.images.images[places].to(device, non_blocking=True)
+        if training.flip:
+            mirrored = draws.uniform(Purpose.DATA, step, (n,), torch.float32, device, part=_FLIP) < 0.5
+            levels = torch.where(mirrored[:, None, None, None], levels.flip(-1), levels)
+        x0 = self.model.data_range.enter(self.dequantisation(levels, self.images.levels, draws, step))
+        u = spread(training.times, training.seed, step, first, n, training.batch, device)
+        z = draws.normal(Purpose.PATH, step, tuple(x0.shape), x0.dtype, device)
+        signs = None
+        if getattr(self.loss, "directed", False):
+            signs = draws.sign(Purpose.PROBE, step, tuple(x0.shape), x0.dtype, device)
+        with self._dropout.at(step, first, device):
+            return self.loss(self._conditioned(places, step, draws), x0, u, z, signs).mean()
+
+    def _conditioned(self, places: Tensor, step: int, draws: KeyedDraws) -> ScoreModel:
+        """The model told the classes of these images, but for those of which it is not to know."""
+        if self.images.labels is None or not self.takes_labels:
+            return self._evaluated
+        device = self.model.device
+        labels = self.images.labels[places].to(device)
+        untold = draws.uniform(Purpose.DATA, step, (len(labels),), torch.float32, device, part=_LABEL)
+        return self._evaluated.conditional(torch.where(untold < self.training.label_dropout, -1, labels))
 
     def _places(self, step: int) -> Tensor:
         """Which images step k takes: int64 `(batch,)`."""
@@ -130,33 +130,32 @@ class Trainer:
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> Checkpoint:
-        """All that `restore` needs."""
-        moments = {
-            f"{name}/{key}": value.detach().contiguous()
-            for name, parameter in self._parameters.items()
-            for key, value in self._optimizer.state.get(parameter, {}).items()
-        }
-        weights = {name: value.detach().contiguous() for name, value in self.model.network.state_dict().items()}
-        averages = {name: value.contiguous() for name, value in self.ema.averages.items()}
-        state = {"steps_done": self.steps_done, "ema_updates": self.ema.updates}
-        return Checkpoint({"model": weights, "ema": averages, "optimizer": moments}, state)
+        """All that `restore` needs. Where the weights are split, all processes must ask together."""
+        weights = {name: whole(value).contiguous() for name, value in self.model.network.state_dict().items()}
+        tensors = {"model": weights, "ema": _gathered(self.ema.averages), "optimizer": self._update.moments()}
+        state = {"steps_done": self.steps_done, "ema_updates": self.ema.updates, **self._update.state()}
+        return Checkpoint(tensors | self.snapshot(), state)
+
+    def snapshot(self) -> dict[str, dict[str, Tensor]]:
+        """The power-function averages as groups of tensors."""
+        return {f"power-{average.width:g}": _gathered(average.averages) for average in self.power_emas}
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of this same recipe. Raises CheckpointError where the tensors do not fit."""
         copy_into(self.model.network.state_dict(), checkpoint.tensors["model"], "model")
         copy_into(self.ema.averages, checkpoint.tensors["ema"], "ema")
-        moments: dict[str, dict[str, Tensor]] = {name: {} for name in self._parameters}
-        for place, value in checkpoint.tensors["optimizer"].items():
-            name, key = place.rsplit("/", 1)
-            parameter = self._parameters[name]
-            # the fused kernel needs the moments in the memory layout of the parameter
-            moments[name][key] = value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
-        for name, parameter in self._parameters.items():
-            if moments[name]:
-                self._optimizer.state[parameter] = moments[name]
+        self._update.restore(checkpoint.tensors["optimizer"], checkpoint.state)
         self.steps_done = int(checkpoint.state["steps_done"])
         self.ema.updates = int(checkpoint.state["ema_updates"])
+        for average in self.power_emas:
+            group = f"power-{average.width:g}"
+            copy_into(average.averages, checkpoint.tensors[group], group)
+            average.updates = self.ema.updates
+
+
+def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: whole(value).contiguous() for name, value in tensors.items()}
 
 
 @torch.no_grad()
@@ -171,4 +170,4 @@ def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor], group:
             raise CheckpointError(
                 f"{group}.safetensors: {name} has shape {tuple(value.shape)}, expected {tuple(target[name].shape)}"
             )
-        target[name].copy_(value)
+        target[name].copy_(like(value, target[name]))

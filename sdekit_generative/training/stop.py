@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from .processes import Processes
+
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 0}
 
 
@@ -19,6 +21,10 @@ class Stop:
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def agreed(self, processes: Processes) -> bool:
+        """Whether any of the processes was asked to stop; all learn of it at the same step."""
+        return processes.add_up(float(bool(self))) > 0
 
     @property
     def exit_status(self) -> int:

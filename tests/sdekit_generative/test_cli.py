@@ -23,12 +23,12 @@ def run(tiny_run, tmp_path) -> Path:
     return shutil.copytree(tiny_run, tmp_path / "a run")
 
 
-def _refused(capsys, *arguments: object) -> str:
-    """The one line that a refused command says."""
+def _refused(capsys, *arguments: object, after: str = "") -> str:
+    """The one line that a refused command says; `after` is what it may have said before on stdout."""
     capsys.readouterr()
     assert main([str(a) for a in arguments]) == 2
     out, err = capsys.readouterr()
-    assert out == ""
+    assert out == after
     assert err.count("\n") == 1, err
     assert err.startswith("sdekit-generative: error: ")
     assert "Traceback" not in err
@@ -148,7 +148,9 @@ def test_a_loss_that_is_not_a_number_ends_with_status_two_and_the_step(capsys, t
 
     monkeypatch.setattr(DenoisingLoss, "__call__", poisoned)
     said = _refused(
-        capsys, "train", "digits", "--steps=5", "--set=training.save_every=2", *TINY, "--out", tmp_path / "r"
+        capsys,
+        *["train", "digits", "--steps=5", "--set=training.save_every=2", *TINY, "--out", tmp_path / "r"],
+        after="training in 1 process on cpu\n",
     )
     assert "loss is nan at step 3" in said
     assert "step-00000002" in said
