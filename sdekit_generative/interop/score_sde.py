@@ -151,9 +151,8 @@ def read(path: str | Path) -> Saved:
     except OSError as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem.strerror or problem})") from None
     except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, AttributeError, TypeError) as problem:
-        reason = str(problem).strip().splitlines()
         raise CheckpointError(
-            f"{path}: not a file of weights ({reason[0] if reason else type(problem).__name__})"
+            f"{path}: not a file of weights, or damaged, or it asks for code to be run ({type(problem).__name__})"
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a state dict or a checkpoint, got {type(content).__name__}")
