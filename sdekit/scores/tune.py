@@ -52,7 +52,7 @@ def optimal_grid(
     pilots: their number, or their starts `(P, *shape)` at t_max, or `Pilots` in use already.  seed: of the starts.
     rounds: rounds of variation, each 48 solves of n steps; 0 leaves it at equal local errors.
 
-    Costs about 550 calls of the score for the pilots, and at most 6 + 48·rounds solves of n steps.
+    Costs about 550 calls of the score for the pilots, and at most 8 + 48·rounds solves of n steps.
 
     Raises TypeError where neither shape nor starts are given, ValueError for n < 1.
     """
@@ -62,6 +62,8 @@ def optimal_grid(
         table(*paths.local_error_density(k)) for k in sorted({min(order, 4), min(order, 2), 1})
     ]
     starts += [_angle_density(c * paths.width, tail) for c, tail in ((1.0, 0.05), (0.5, 0.05), (1.0, 0.3))]
+    # the usual grids, log-SNR and Karras's: what is found is at least as good for the pilots as they are
+    starts += [torch.ones_like, lambda log_sigma: torch.exp(log_sigma / 7.0)]
     grids = [density_grid(process, n, density) for density in starts]
     errors = [paths.error(solver, grid) for grid in grids]
     best = min(range(len(starts)), key=errors.__getitem__)
