@@ -22,8 +22,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_REPEATABLE = (ValueError, TypeError, OSError, RuntimeError)  # errors that are made of a message alone
 _PATIENCE = timedelta(hours=12)  # one process may wait for another's last chunk of work
+
+
+class ProcessFailed(RuntimeError):
+    """Another of the processes failed at what all do together; the message says which, and repeats what it said."""
 
 
 class LaunchError(ValueError):
@@ -89,20 +92,19 @@ class Processes:
     def together(self) -> Iterator[None]:
         """A piece of work that every process does its part of: where one fails, all do, and none waits for it forever.
 
-        Raises the process's own error, or one that names the process that failed and repeats what it said.
+        Raises the process's own error, or ProcessFailed for another's.
         """
         problem: Exception | None = None
         try:
             yield
         except Exception as error:
             problem = error
-        said = self.gather(None if problem is None else (type(problem), str(problem)))
+        said = self.gather(None if problem is None else str(problem) or type(problem).__name__)
         if problem is not None:
             raise problem
-        for rank, other in enumerate(said):
-            if other is not None:
-                kind, message = other
-                raise (kind if kind in _REPEATABLE else RuntimeError)(f"process {rank} of {self.size}: {message}")
+        for rank, message in enumerate(said):
+            if message is not None:
+                raise ProcessFailed(f"process {rank} of {self.size}: {message}")
 
 
 @contextmanager

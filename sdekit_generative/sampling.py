@@ -16,7 +16,7 @@ from sdekit.arguments import check_has
 from sdekit.random import Purpose, as_draws
 from sdekit.save import SaveAt
 
-from .model import ScoreModel
+from .model import Labels, ScoreModel
 from .samplers import ODE, PC, Fast, Progress, Route, Sampler
 
 __all__ = [
@@ -53,17 +53,24 @@ def draw(
     first: int = 0,
     batch: int = 256,
     progress: Progress | None = None,
+    labels: Labels = None,
+    guidance: float = 1.0,
 ) -> Samples:
     """Images first … first + n − 1 of the seed, with the count of work. See `generate`."""
     if n < 1 or batch < 1 or first < 0:
         raise ValueError(f"expected n ≥ 1, batch ≥ 1 and first ≥ 0, got n={n}, batch={batch}, first={first}")
-    route = _route(model, sampler)
+    if labels is None:
+        labels, guidance = model.labels, model.guidance
+    if isinstance(labels, Tensor) and labels.ndim == 1 and len(labels) != n:
+        raise ValueError(f"labels: {len(labels)} for {n} images; give one for each, or one class for all")
     chunks: list[Tensor] = []
     evaluations = 0
     for start in range(first, first + n, batch):
         count = min(batch, first + n - start)
         part = None if progress is None else _share(progress, (start - first) / n, count / n)
         x = model.process.prior_sample((count, *model.shape), seed=as_draws(seed, start), device=model.device)
+        some = labels[start - first :][:count] if isinstance(labels, Tensor) and labels.ndim == 1 else labels
+        route = _route(model if some is None else model.conditional(some, guidance), sampler)
         solution = route.solve(x, seed, start, None, part)
         end = solution.x if solution.mean is None else solution.mean
         chunks.append(model.data_range.leave(end).clamp(0.0, 1.0))
@@ -90,6 +97,8 @@ def generate(
     first: int = 0,
     batch: int = 256,
     progress: Progress | None = None,
+    labels: Labels = None,
+    guidance: float = 1.0,
 ) -> Tensor:
     """N images as floats in [0, 1], `(n, C, H, W)`.
 
@@ -98,10 +107,12 @@ def generate(
     first    index of the first image
     batch    images made at a time; changes memory and speed, nothing else
     progress called with the fraction of the work done
+    labels   classes `(n,)` of the images, or one class for all; see `ScoreModel.conditional`
+    guidance how much the classes count
 
-    Raises SolveFailed where the model's score is not finite.
+    Raises ValueError for impossible requests, SolveFailed where the model's score is not finite.
     """
-    return draw(model, n, sampler, seed, first, batch, progress).images
+    return draw(model, n, sampler, seed, first, batch, progress, labels, guidance).images
 
 
 @torch.no_grad()

@@ -35,6 +35,39 @@ from .frechet import feature_moments, gaussian_distance
 _MEAN, _COVARIANCE, _FEATURES, _POOL, _PROVENANCE = "mu", "sigma", "features", "pool_3", "provenance"
 
 
+class Collected:
+    """Features of images that come in parts: their moments, and the features and logits themselves where they are kept."""
+
+    def __init__(self, keep: bool) -> None:
+        self._keep = keep
+        self._moments: Moments | None = None
+        self._features: list[Tensor] = []
+        self._logits: list[Tensor | None] = []
+
+    def add(self, found: Features) -> None:
+        """Raises ValueError for features that are not finite."""
+        part = feature_moments(found.features)
+        self._moments = part if self._moments is None else self._moments.merge(part)
+        if self._keep:
+            self._features.append(found.features.cpu())
+            self._logits.append(None if found.logits is None else found.logits.cpu())
+
+    @property
+    def moments(self) -> Moments:
+        if self._moments is None:
+            raise UserError("images: there are none")
+        return self._moments
+
+    @property
+    def features(self) -> Tensor | None:
+        return torch.cat(self._features) if self._features else None
+
+    @property
+    def logits(self) -> Tensor | None:
+        logits = [part for part in self._logits if part is not None]
+        return torch.cat(logits) if logits and len(logits) == len(self._logits) else None
+
+
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """Mean `(F,)` and covariance `(F, F)` of features, the features themselves `(N, F)` if kept, and where they are from.
@@ -46,6 +79,13 @@ class Statistics:
     covariance: Tensor
     features: Tensor | None
     provenance: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, seen: Collected, data: Dataset, network: FeatureNetwork, source: str = "") -> Statistics:
+        """Of what a network saw of all images of a data set."""
+        about = {"source": source, "count": len(data), "shape": list(data.shape), "levels": data.levels}
+        provenance = {"images": {**about, "sha256": data.fingerprint()}, "features": dict(network.about)}
+        return cls(seen.moments.mean, seen.moments.covariance, seen.features, provenance)
 
     def distance(self, moments: Moments) -> float:
         """Fréchet distance to other features."""
@@ -104,7 +144,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file of statistics")
     try:
-        with np.load(path, allow_pickle=False) as loaded:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as loaded:
             return dict(loaded)
     except Exception as problem:  # numpy and zipfile raise a dozen kinds for a file that is not what its name says
         raise DataError(f"{path}: not a readable .npz file ({' '.join(str(problem).split())[:150]})") from None
@@ -122,39 +162,6 @@ def _provenance(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return found
 
 
-class Collected:
-    """Features of images that come in parts: their moments, and the features and logits themselves where they are kept."""
-
-    def __init__(self, keep: bool) -> None:
-        self._keep = keep
-        self._moments: Moments | None = None
-        self._features: list[Tensor] = []
-        self._logits: list[Tensor | None] = []
-
-    def add(self, found: Features) -> None:
-        """Raises ValueError for features that are not finite."""
-        part = feature_moments(found.features)
-        self._moments = part if self._moments is None else self._moments.merge(part)
-        if self._keep:
-            self._features.append(found.features.cpu())
-            self._logits.append(None if found.logits is None else found.logits.cpu())
-
-    @property
-    def moments(self) -> Moments:
-        if self._moments is None:
-            raise UserError("images: there are none")
-        return self._moments
-
-    @property
-    def features(self) -> Tensor | None:
-        return torch.cat(self._features) if self._features else None
-
-    @property
-    def logits(self) -> Tensor | None:
-        logits = [part for part in self._logits if part is not None]
-        return torch.cat(logits) if logits and len(logits) == len(self._logits) else None
-
-
 def measure_images(
     data: Dataset, network: FeatureNetwork, source: str = "", keep: bool = False, batch: int = 64
 ) -> Statistics:
@@ -168,7 +175,4 @@ def measure_images(
     collected = Collected(keep)
     for part in data.images.split(batch):
         collected.add(network(part, data.levels))
-    about = {"source": source, "count": len(data), "shape": list(data.shape), "levels": data.levels}
-    provenance = {"images": {**about, "sha256": data.fingerprint()}, "features": dict(network.about)}
-    moments = collected.moments
-    return Statistics(moments.mean, moments.covariance, collected.features, provenance)
+    return Statistics.of(collected, data, network, source)

@@ -140,3 +140,34 @@ def test_what_is_not_a_sampler_is_refused_by_name(gaussian):
             Fast(**wrong)
     with pytest.raises(ValueError, match="PC: snr"):
         PC(snr=0.0)
+
+
+class Coloured(torch.nn.Module):
+    """A network of the Gaussian whose mean is the class's: what it is told of classes can be seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[list[int]] = []
+        self.zero = torch.nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        labels = torch.full((len(x),), -1) if labels is None else labels
+        self.seen.append(labels.tolist())
+        return x * self.zero - 0.2 * labels[:, None, None, None]
+
+
+def test_every_image_has_the_label_that_it_was_given_in_whatever_chunk(gaussian):
+    network = Coloured()
+    model = dataclasses.replace(gaussian, network=network)
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    whole = generate(model, 5, Fast(steps=5), labels=labels)
+    chunks = generate(model, 5, Fast(steps=5), labels=labels, batch=2)
+    torch.testing.assert_close(chunks, whole, rtol=0, atol=1e-6)
+    assert network.seen[6:18:6] == [[0, 1], [2, 1]]
+    one = generate(model, 1, Fast(steps=5), first=2, labels=2)
+    torch.testing.assert_close(one[0], whole[2], rtol=0, atol=1e-6)
+    kept = generate(model.conditional(labels), 5, Fast(steps=5), batch=3)
+    torch.testing.assert_close(kept, whole, rtol=0, atol=1e-6)
+    assert float((generate(model, 1, Fast(steps=5), first=2, labels=0)[0] - whole[2]).abs().max()) > 0.05
+    with pytest.raises(ValueError, match="labels: 5 for 4 images"):
+        generate(model, 4, Fast(steps=5), labels=labels)
