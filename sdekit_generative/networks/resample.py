@@ -24,10 +24,10 @@ QUADRATIC_SPLINE: Kernel = (1.0, 3.0, 3.0, 1.0)
 
 def fir_kernel(taps: Kernel, channels: int) -> Tensor:
     """K for each channel, `(channels, 1, n, n)`. Raises ValueError for fewer than two taps or a zero sum."""
-    k = torch.tensor(taps, dtype=torch.float64)
-    if k.ndim != 1 or len(k) < 2 or float(k.sum()) == 0.0:
+    if len(taps) < 2 or sum(taps) == 0.0:
         raise ValueError(f"fir_kernel: expected two or more taps whose sum is not 0, got {taps}")
-    k = torch.outer(k, k) / k.sum() ** 2
+    k = torch.tensor(taps, dtype=torch.float64) / sum(taps)
+    k = torch.outer(k, k)
     return k.to(torch.float32).expand(channels, 1, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
