@@ -18,8 +18,8 @@ from torch import Tensor
 from sdekit.protocols import expand, match
 from sdekit.sdes.diffusion import VP
 
-from .conjugate import conjugate_gradients
 from .guided import Estimate, Guidance
+from .krylov import gmres
 from .measurement import Measurement, per_sample
 
 _DDPM = VP(beta_min=0.1, beta_max=20.0)
@@ -119,8 +119,9 @@ class MMPS(Guidance):
 
         (A σ² J Aᵀ + σ_y²) u = r,     ∇_x̃ log p(y | x̃) ≈ Jᵀ Aᵀ u
 
-    Solved by conjugate gradients, whose products are gradients of the denoiser: as many a call as there are steps, fewer
-    where all samples have converged. Exact for Gaussian data.
+    Solved by GMRES, whose products are gradients of the denoiser: as many a call as there are steps, fewer where all
+    samples have converged. Exact for Gaussian data. A network's J is neither quite symmetric nor quite positive; GMRES
+    does not mind, where conjugate gradients, which need both, were seen to diverge.
 
     steps: at most so many.  tolerance: by which the residual of the linear system is to shrink.
 
@@ -147,7 +148,7 @@ class MMPS(Guidance):
             pulled = estimate.pull(adjoint(p))
             return variance * operator.forward(pulled) + measurement.noise**2 * p, pulled
 
-        return conjugate_gradients(product, residual, self.steps, self.tolerance)[1]
+        return gmres(product, residual, self.steps, self.tolerance)[1]
 
 
 __all__ = ["DPS", "MMPS", "TMPD", "PiGDM"]

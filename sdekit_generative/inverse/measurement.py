@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..data.dequantize import DataRange
-from .conjugate import conjugate_gradients
+from .krylov import conjugate_gradients
 from .operator import SVD, MeasurementError, Operator, Pullback, adjoint_error, as_matrix
 
 _LARGEST_MATRIX = 4096  # entries of an image up to which an operator without a cheap SVD is made a matrix
