@@ -3,9 +3,16 @@ import dataclasses
 import pytest
 import torch
 
-from sdekit.sdes.diffusion import VE, VP, SubVP
+from sdekit.sdes.diffusion import EDM, VE, VP, RectifiedFlow, SubVP
 from sdekit_generative.data import DataRange
-from sdekit_generative.model import PredictNoise, PredictVelocity, ScoreModel
+from sdekit_generative.model import (
+    ClassifierGuided,
+    EDMPreconditioning,
+    Predict,
+    PredictNoise,
+    PredictVelocity,
+    ScoreModel,
+)
 
 PROCESSES = [VP(t_min=1e-5), SubVP(t_min=1e-3), VE(0.01, 20.0)]
 
@@ -74,3 +81,193 @@ def test_a_float64_state_stays_float64_around_a_float32_network(gaussian):
     assert score.dtype is torch.float64
     expected = _gaussian_score(gaussian.process, torch.tensor(0.5, dtype=torch.float64), x, 0.75)
     torch.testing.assert_close(score, expected, rtol=1e-12, atol=0.0)
+
+
+# --- other parametrisations -------------------------------------------------------------------------------------------
+
+
+class Function(torch.nn.Module):
+    """A function as a network without weights."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
+
+
+def _model(function, process, parametrisation):
+    return ScoreModel(Function(function), process, parametrisation, DataRange(), (1, 4, 4), 256)
+
+
+def _images(n=4):
+    return torch.randn(n, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+D = 0.7  # standard deviation of the Gaussian images of which everything here is known
+
+
+def _known(process, t, x):
+    """(noise, image) expected given x, of images N(0, D²)."""
+    s, std = process.scale(t), process.std(t)
+    variance = (s * D) ** 2 + std**2
+    return std / variance * x, s * D**2 / variance * x
+
+
+PREDICTIONS = {
+    "score": lambda s, std, noise, image: -noise / std,
+    "noise": lambda s, std, noise, image: noise,
+    "denoised": lambda s, std, noise, image: image,
+    "v": lambda s, std, noise, image: s * noise - std * image,
+    "flow": lambda s, std, noise, image: noise - image,
+}
+
+
+@pytest.mark.parametrize("process", [*PROCESSES, RectifiedFlow(), EDM()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_whatever_a_network_predicts_is_turned_into_the_score(process, kind):
+    t = torch.tensor(process.t_min + 0.6 * (process.t_max - process.t_min), dtype=torch.float64)
+    s, std = process.scale(t), process.std(t)
+
+    def network(x, c):
+        torch.testing.assert_close(c, torch.full((len(x),), float(process.log_sigma(t))))
+        return PREDICTIONS[kind](s, std, *_known(process, t, x)).to(x.dtype)
+
+    x = _images() * float(torch.hypot(s, std))
+    found = _model(network, process, Predict(kind))(t, x)
+    torch.testing.assert_close(found.double(), _gaussian_score(process, t, x, D), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_networks_of_sigma_alone_see_the_image_unscaled(kind):
+    process, t = VP(), torch.tensor(0.5, dtype=torch.float64)
+    sigma = float(process.sigma(t))
+
+    def network(y, c):  # of y = image + σ z
+        assert float(c[0]) == pytest.approx(sigma)
+        noise, image = sigma / (D**2 + sigma**2) * y, D**2 / (D**2 + sigma**2) * y
+        s, std = (1.0, sigma) if kind == "score" else (process.scale(t), process.std(t))
+        return PREDICTIONS[kind](s, std, noise, image).to(y.dtype)
+
+    x = _images()
+    found = _model(network, process, Predict(kind, given="sigma", scaled=True))(t, x)
+    torch.testing.assert_close(found.double(), _gaussian_score(process, t, x, D), rtol=1e-5, atol=1e-6)
+
+
+def test_networks_may_be_told_multiples_of_the_time():
+    told = []
+    model = _model(lambda x, c: told.append(c) or x, VP(), Predict("noise", given="time", factor=1000.0))
+    model(torch.tensor([0.25, 0.5]).reshape(2, 1, 1, 1), _images(2))
+    torch.testing.assert_close(told[0], torch.tensor([250.0, 500.0]))
+
+
+@pytest.mark.parametrize("process", [VP(), VE(0.01, 20.0), EDM()], ids=lambda p: type(p).__name__)
+def test_edm_preconditioning_is_that_of_karras(process):
+    d, t = 0.4, torch.tensor(0.5, dtype=torch.float64)
+    s, sigma = process.scale(t), process.sigma(t)
+    torch.manual_seed(0)
+    inner = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def network(y, c):
+        return inner(y) + c[:, None, None, None]
+
+    x = _images() * float(s * sigma)
+    y, root = x / s, torch.sqrt(sigma**2 + d**2)
+    denoised = d**2 / root**2 * y + sigma * d / root * network(
+        (y / root).float(), torch.full((4,), float(sigma.log() / 4))
+    )
+    expected = (denoised - y) / (s * sigma**2)
+    found = _model(network, process, EDMPreconditioning(d))(t, x)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"prediction": "epsilon"}, {"given": "snr"}])
+def test_predictions_that_do_not_exist_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected one of"):
+        Predict(**wrong)
+
+
+# --- classes and guidance ---------------------------------------------------------------------------------------------
+
+
+def _by_class(x, c, labels=None):
+    """A noise estimate that says which class it was given."""
+    named = torch.full((len(x),), -1) if labels is None else labels
+    return x * 0.1 + named[:, None, None, None]
+
+
+def test_labels_bind_to_a_model_and_leave_it_as_it_was():
+    model, x = _model(_by_class, VP(), Predict("noise")), _images()
+    labels = torch.tensor([0, 3, 1, 2])
+    torch.testing.assert_close(model.conditional(labels).noise(0.5, x), _by_class(x, None, labels))
+    torch.testing.assert_close(model.conditional(2).noise(0.5, x), _by_class(x, None, torch.full((4,), 2)))
+    torch.testing.assert_close(model.noise(0.5, x), _by_class(x, None))
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 0.5, 3.0])
+def test_guidance_overstates_what_the_class_adds(guidance):
+    model, x, labels = _model(_by_class, VP(), Predict("noise")), _images(), torch.tensor([0, 3, 1, 2])
+    without, with_class = _by_class(x, None), _by_class(x, None, labels)
+    t = torch.linspace(0.2, 0.8, 4, dtype=torch.float64).reshape(4, 1, 1, 1)
+    found = model.conditional(labels, guidance).noise(t, x)
+    torch.testing.assert_close(found, without + guidance * (with_class - without))
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(4), torch.zeros(2, 2, dtype=torch.int64), "cat", True])
+def test_labels_that_are_no_classes_are_refused(labels):
+    with pytest.raises(ValueError, match="labels"):
+        _model(_by_class, VP(), Predict("noise")).conditional(labels)
+
+
+def test_labels_of_another_batch_are_refused():
+    with pytest.raises(ValueError, match="3 for 4"):
+        _model(_by_class, VP(), Predict("noise")).conditional(torch.zeros(3, dtype=torch.int64))(0.5, _images())
+
+
+def test_a_classifier_turns_the_score_into_that_of_its_class():
+    """Two classes of Gaussian images around ±m: Bayes' rule is exact, and so is the guided score."""
+    process, m, t = VP(), 0.8, torch.tensor(0.3, dtype=torch.float64)
+    s, std = float(process.scale(t)), float(process.std(t))
+    variance = (s * D) ** 2 + std**2
+
+    def logits(y, c):  # of y = x/s: class 0 around +m
+        spread = D**2 + c.double().exp() ** 2
+        away = [-(y.double() - sign * m).square().flatten(1).sum(1) / (2 * spread) for sign in (1, -1)]
+        return torch.stack(away, 1)
+
+    def noise(x, c):  # of the even mixture of both
+        p = (s * m * x.double() / variance).flatten(1).sum(1).mul(2).sigmoid()[:, None, None, None]
+        return (std / variance * (x - s * m * (2 * p - 1))).to(x.dtype)
+
+    x, labels = _images(), torch.tensor([0, 1, 0, 1])
+    sign = torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None, None]
+    guided = ClassifierGuided(_model(noise, process, Predict("noise")), logits, labels)
+    torch.testing.assert_close(guided(t, x), -(x - s * m * sign) / variance, rtol=1e-4, atol=1e-4)
+
+
+# --- precision --------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_may_be_evaluated_in_bfloat16_and_gives_float32():
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+    seen = []
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network
+
+        def forward(self, x, c):
+            out = self.inner(x)
+            seen.append(out.dtype)
+            return out
+
+    exact = ScoreModel(Network(), VP(), Predict("noise"), DataRange(), (1, 4, 4), 256)
+    x = _images()
+    with torch.no_grad():
+        rough = dataclasses.replace(exact, precision=torch.bfloat16)(0.5, x)
+        assert rough.dtype is torch.float32
+        torch.testing.assert_close(rough, exact(0.5, x), rtol=0.02, atol=0.02)
+    assert seen == [torch.bfloat16, torch.float32]
