@@ -16,9 +16,10 @@ from typing import Any
 from cyclopts import CycloptsError
 
 from .commands import app
-from .errors import CheckpointWarning, UserError
+from .errors import CheckpointWarning, DataWarning, UserError
 
 USER_ERROR, INTERRUPTED = 2, 130
+_OURS = (CheckpointWarning, DataWarning)
 
 
 def _one_line(problem: BaseException) -> str:
@@ -29,11 +30,12 @@ def _one_line(problem: BaseException) -> str:
 def _notes() -> Iterator[None]:
     """Warnings of ours as one line each."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", CheckpointWarning)
+        for category in _OURS:
+            warnings.simplefilter("always", category)
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, CheckpointWarning):
+            if issubclass(category, _OURS):
                 print(f"note: {message}", file=sys.stderr)  # noqa: T201
             else:
                 usual(message, category, *place, **more)

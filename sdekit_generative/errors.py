@@ -32,3 +32,7 @@ class TrainingDiverged(UserError):
 
 class CheckpointWarning(UserWarning):
     """A checkpoint that could not be used was passed over for an older one; the message names both."""
+
+
+class DataWarning(UserWarning):
+    """Images that were left out or converted; the message names them."""

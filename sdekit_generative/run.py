@@ -24,7 +24,7 @@ import torch
 
 from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError, UserError
 from .model import ScoreModel
-from .recipes import Recipe, decode, encode
+from .recipes import Recipe, decode, encode, read
 from .training import Checkpoint, Trainer, checkpoint
 from .training.engine import copy_into
 from .training.files import as_json, replace_file
@@ -62,13 +62,7 @@ class Run:
 
     def recipe(self) -> Recipe:
         """The recipe the run was begun with. Raises RecipeError where the file has been altered."""
-        file = self.folder / _RECIPE
-        try:
-            return decode(json.loads(file.read_bytes()), Recipe)
-        except (OSError, ValueError, RecursionError) as problem:
-            raise RecipeError(f"{file}: cannot be read ({problem})") from None
-        except RecipeError as problem:
-            raise RecipeError(f"{file}: {problem}") from None
+        return read(self.folder / _RECIPE)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

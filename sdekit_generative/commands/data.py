@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
+from ..errors import UserError
 from .app import app
-from .options import say
+from .options import Changes, changes, say
+
+if TYPE_CHECKING:
+    from ..data import Survey
+    from ..recipes import Recipe
+    from ..recipes.families import Source
 
 data_app = App(name="data", help="Look at images before training on them.")
 app.command(data_app)
 
 
 @data_app.command
-def check(path: Path, *, size: int | None = None, channels: Literal[1, 3] = 3) -> int:
-    """Say what is in a folder of images (or a .npz or .npy file), and name the first file that cannot be used.
+def check(
+    path: Path,
+    *,
+    size: int | None = None,
+    channels: Literal[1, 3] = 3,
+    broken: Literal["stop", "skip"] = "stop",
+    write: Path | None = None,
+    recipe: str = "folder",
+    set: Changes = None,
+) -> int:
+    """Say what is in a folder of images, an array, CIFAR-10 or Parquet files; suggest σ_max, and write a recipe.
 
     Parameters
     ----------
@@ -26,14 +41,102 @@ def check(path: Path, *, size: int | None = None, channels: Literal[1, 3] = 3) -
         Crop and resize to this many pixels, as the recipe's data.size would.
     channels
         3 for colour, 1 for grey.
+    broken
+        What to do about files that cannot be used: stop at them, or skip them; they are named either way.
+    write
+        Write a recipe for these images with the suggested σ_max to this file; train it by `train FILE`.
+    recipe
+        The recipe to begin from.
+    set
+        Change any part of the recipe that is written, as in `train`.
     """
-    from ..data import Folder
+    from ..data import source_of, survey
+    from ..recipes import find, override
 
-    found = Folder(str(path), size=size, channels=channels).load()
-    training, held_out = found.split()
-    say(
-        f"{len(found)} images of {found.shape[2]}×{found.shape[1]} pixels, "
-        f"{found.shape[0]} channels, {found.levels} levels"
-    )
-    say(f"{len(training)} for training, {len(held_out)} held out; labels: {'none' if found.labels is None else 'yes'}")
+    if write is not None and write.exists():
+        raise UserError(f"{write}: exists already; choose another --write")
+    base = override(find(recipe), changes(set))
+    source = source_of(path, size, channels, broken)
+    found = survey(source.load(), base.data_range.width, base.data_range.low)
+    _tell(found, base)
+    if write is not None:
+        _write(_suited(base, source, found), write)
+    return 0
+
+
+def _tell(found: Survey, base: Recipe) -> None:
+    channels, height, width = found.shape
+    say(f"{found.count} images of {width}×{height} pixels, {channels} channels, {found.levels} levels")
+    say(f"{found.training} for training, {found.held_out} held out; labels: {found.classes or 'none'}")
+    inside = f"in the range [{base.data_range.low:g}, {base.data_range.high:g}]"
+    say(f"mean {found.mean:.3f}, standard deviation {found.std:.3f} {inside}")
+    say(f"largest distance of two images {found.largest_distance:.4g}; suggested sigma_max {found.sigma_max:g}")
+
+
+def _suited(base: Recipe, source: Source, found: Survey) -> Recipe:
+    """The recipe for these images: a process that has a σ_max gets the one suggested, a network the spread of the data."""
+    import dataclasses
+
+    names = {"process": "sigma_max", "parametrisation": "data_std", "network": "sigma_max"}
+    values = {"sigma_max": found.sigma_max, "data_std": round(found.std, 3)}
+    parts: dict[str, object] = {}
+    for part, name in names.items():
+        value = getattr(base, part)
+        if name in {f.name for f in dataclasses.fields(value)}:
+            parts[part] = dataclasses.replace(value, **{name: values[name]})
+    return dataclasses.replace(base, data=source, **parts)  # type: ignore[arg-type]
+
+
+def _write(recipe: Recipe, file: Path) -> None:
+    from ..recipes import encode
+    from ..training.files import as_json, replace_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, as_json(encode(recipe)))
+    kind = type(recipe.process).__name__
+    level = getattr(recipe.process, "sigma_max", None)
+    say(f"{file}: a recipe with {kind}{'' if level is None else f', sigma_max {level:g}'}")
+    if level is None:
+        say(f"{kind} needs no sigma_max; for a process that does, add --set process=VE")
+
+
+@data_app.command
+def convert(
+    path: Path,
+    out: Path,
+    *,
+    size: int | None = None,
+    channels: Literal[1, 3] = 3,
+    broken: Literal["stop", "skip"] = "stop",
+) -> int:
+    """Read images once and for all into an array file, which later runs read, or map where it is large.
+
+    Parameters
+    ----------
+    path
+        A folder of images, CIFAR-10 or Parquet files.
+    out
+        The .npz (with labels and levels) or .npy file (images alone, in shuffled order, mapped from 2 GiB on).
+    size, channels, broken
+        As for `data check`.
+    """
+    import numpy as np
+
+    from ..data import permutation, source_of
+
+    if out.suffix not in (".npy", ".npz"):
+        raise UserError(f"{out}: expected a name ending in .npz or .npy")
+    if out.exists():
+        raise UserError(f"{out}: exists already; choose another name")
+    data = source_of(path, size, channels, broken).load()
+    data = data.select(permutation(len(data), seed=0, epoch=0))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".writing-{out.name}")
+    if out.suffix == ".npy":
+        np.save(aside, data.images.numpy())
+    else:
+        labels = {} if data.labels is None else {"labels": data.labels.numpy()}
+        np.savez(aside, images=data.images.numpy(), levels=data.levels, **labels)  # type: ignore[arg-type]
+    aside.replace(out)
+    say(f"{out}: {len(data)} images of {data.shape[2]}×{data.shape[1]} pixels")
     return 0

@@ -18,6 +18,8 @@ from ..errors import DataError
 
 _SPLIT_SEED = 0  # fixed, so that "held-out" means the same images in every run, script and table
 _HELD_OUT = 1 / 6
+LARGE = 2 << 30  # bytes from which a set is not copied, and only a sample of it compared
+_COMPARED = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,7 @@ class Dataset:
     images  uint8 `(N, C, H, W)`, values in [0, levels)
     levels  number of grey levels a channel: 17 for the digits, 256 for ordinary images
     labels  int64 `(N,)`, or None
+    held_out  which images the source itself holds out, bool `(N,)`; None where it does not say
 
     Raises DataError where the parts do not fit together.
     """
@@ -34,6 +37,7 @@ class Dataset:
     images: Tensor
     levels: int = 256
     labels: Tensor | None = None
+    held_out: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -42,12 +46,14 @@ class Dataset:
             )
         if len(self.images) == 0:
             raise DataError("images: there are none")
-        if not 2 <= self.levels <= 256 or int(self.images.max()) >= self.levels:
+        if not 2 <= self.levels <= 256 or (self.levels < 256 and int(self.images.max()) >= self.levels):
             raise DataError(
                 f"levels: expected 2 to 256 and above the largest value {int(self.images.max())}, got {self.levels}"
             )
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
             raise DataError(f"labels: expected one an image ({len(self.images)}), got shape {tuple(self.labels.shape)}")
+        if self.held_out is not None and self.held_out.shape != self.images.shape[:1]:
+            raise DataError(f"held_out: expected one an image ({len(self.images)}), got {tuple(self.held_out.shape)}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,21 +69,35 @@ class Dataset:
         return Dataset(self.images[index], self.levels, None if self.labels is None else self.labels[index])
 
     def split(self) -> tuple[Dataset, Dataset]:
-        """(train, held-out): the one split of these images, five sixths and one sixth, drawn with a fixed seed."""
-        order = permutation(len(self), seed=_SPLIT_SEED, epoch=0)
+        """(train, held-out): as the source has it, or else five sixths and one sixth, drawn with a fixed seed.
+
+        Images that are mapped from a large file stay there: of those, the last sixth is held out.
+        """
+        if self.held_out is not None:
+            return self.select((~self.held_out).nonzero()[:, 0]), self.select(self.held_out.nonzero()[:, 0])
         held_out = max(1, round(len(self) * _HELD_OUT))
         if held_out >= len(self):
             raise DataError(f"images: {len(self)} are too few to hold any out; 2 or more are needed")
+        if self.images.nbytes > LARGE:
+            return self._part(slice(None, -held_out)), self._part(slice(-held_out, None))
+        order = permutation(len(self), seed=_SPLIT_SEED, epoch=0)
         return self.select(order[held_out:].sort().values), self.select(order[:held_out].sort().values)
 
+    def _part(self, places: slice) -> Dataset:
+        return Dataset(self.images[places], self.levels, None if self.labels is None else self.labels[places])
+
     def fingerprint(self) -> str:
-        """SHA-256 of shape, levels and values: tells whether a run goes on with the images it began with."""
+        """SHA-256 of shape, levels and values: tells whether a run goes on with the images it began with.
+
+        Of sets of more than 2 GiB, some four thousand images stand for all.
+        """
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"{tuple(self.images.shape)} {self.levels}".encode())
-        digest.update(self.images.contiguous().numpy().tobytes())
+        every = max(1, len(self) // _COMPARED) if self.images.nbytes > LARGE else 1
+        digest.update(self.images[::every].contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from ..data import Digits, Folder
 from ..errors import RecipeError
 from ..losses import DenoisingLoss, FocusedNoiseLevel
@@ -30,10 +33,34 @@ RECIPES = {"digits": DIGITS, "folder": FOLDER}
 
 
 def find(name: str) -> Recipe:
-    """The recipe of that name. Raises RecipeError that suggests the nearest one."""
+    """The recipe of that name, or in that .json file. Raises RecipeError that suggests the nearest name."""
+    if name.endswith(".json"):
+        return read(Path(name))
     if name not in RECIPES:
         raise RecipeError(f"there is no recipe called {name}; {suggest(name, RECIPES)}")
     return RECIPES[name]
 
 
-__all__ = ["DIGITS", "FOLDER", "RECIPES", "Recipe", "decode", "differences", "encode", "find", "override", "suggest"]
+def read(file: Path) -> Recipe:
+    """The recipe in a file. Raises RecipeError that names the file and what is wrong with it."""
+    try:
+        return decode(json.loads(file.read_bytes()), Recipe)
+    except (OSError, ValueError, RecursionError) as problem:
+        raise RecipeError(f"{file}: cannot be read ({problem})") from None
+    except RecipeError as problem:
+        raise RecipeError(f"{file}: {problem}") from None
+
+
+__all__ = [
+    "DIGITS",
+    "FOLDER",
+    "RECIPES",
+    "Recipe",
+    "decode",
+    "differences",
+    "encode",
+    "find",
+    "override",
+    "read",
+    "suggest",
+]

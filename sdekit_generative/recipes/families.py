@@ -7,7 +7,7 @@ from typing import Any
 from sdekit.sdes.diffusion import EDM, VE, VP, Cosine, RectifiedFlow, SubVP
 from sdekit.sdes.process import DiffusionProcess
 
-from ..data import Dequantisation, Digits, Folder, TruncatedNormalNoise, UniformNoise
+from ..data import Cifar10, Dequantisation, Digits, Folder, Parquet, TruncatedNormalNoise, UniformNoise
 from ..forward import MeanReverting
 from ..losses import (
     DenoisingLoss,
@@ -29,10 +29,10 @@ from ..losses import (
 from ..model import EDMPreconditioning, Parametrisation, Predict, PredictNoise, PredictVelocity, Song2021
 from ..networks import DDPMConfig, DDPMppConfig, NCSNppConfig, NetworkConfig, UNetConfig
 
-Source = Digits | Folder
+Source = Digits | Folder | Cifar10 | Parquet
 
 FAMILIES: dict[Any, tuple[type, ...]] = {
-    Source: (Digits, Folder),
+    Source: (Digits, Folder, Cifar10, Parquet),
     DiffusionProcess: (VP, SubVP, VE, EDM, Cosine, RectifiedFlow, MeanReverting),
     NetworkConfig: (UNetConfig, NCSNppConfig, DDPMppConfig, DDPMConfig),
     Parametrisation: (PredictVelocity, PredictNoise, EDMPreconditioning, Predict, Song2021),

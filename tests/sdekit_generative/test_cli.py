@@ -12,7 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from sdekit.sdes.diffusion import VE
+from sdekit_generative import recipes
 from sdekit_generative.cli import main
+from sdekit_generative.data import Folder
 from sdekit_generative.training import checkpoint
 
 TINY = ["--set=network.channels=8", "--set=network.multipliers=1,2", "--set=network.attention=1", "--batch=8"]
@@ -197,6 +200,71 @@ def test_data_check_says_what_it_sees(capsys, tmp_path):
     assert capsys.readouterr().out.startswith(
         "6 images of 9×8 pixels, 3 channels, 256 levels\n5 for training, 1 held out"
     )
+
+
+def test_data_check_suggests_a_noise_level_and_writes_a_recipe_that_trains(capsys, tmp_path):
+    generator = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(12):
+        Image.fromarray(generator.integers(0, 256, (10, 8, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    file = tmp_path / "mine.json"
+    command = ["data", "check", tmp_path / "images", "--size=8", "--write", file]
+    assert "notes.txt: not an image" in _refused(capsys, *command)
+    assert not file.exists()
+    assert main([str(a) for a in [*command, "--broken=skip", "--set=process=VE", "--set=network.channels=8"]]) == 0
+    out, err = capsys.readouterr()
+    assert "note: 1 file left out: " in err
+    level = float(out.split("suggested sigma_max ")[1].split()[0])
+    assert f"mine.json: a recipe with VE, sigma_max {level:g}" in out
+    recipe = recipes.find(str(file))
+    assert recipe.process == VE(sigma_max=level)
+    assert recipe.data == Folder(str(tmp_path / "images"), size=8, broken="skip")
+    assert "exists already" in _refused(capsys, *command)
+    run = tmp_path / "run"
+    assert (
+        main(
+            [
+                "train",
+                str(file),
+                "--out",
+                str(run),
+                "--steps=1",
+                "--batch=4",
+                "--set=network.multipliers=1",
+                "--set=network.attention=[]",
+            ]
+        )
+        == 0
+    )
+    assert recipes.read(run / "recipe.json").process.sigma_max == level
+
+
+def test_images_are_converted_once_and_read_from_the_array_afterwards(capsys, tmp_path):
+    (tmp_path / "images").mkdir()
+    for i in range(6):
+        Image.new("RGB", (9, 8), (i, i, 255)).save(tmp_path / "images" / f"{i}.png")
+    for name in ("a.npy", "a.npz"):
+        assert main(["data", "convert", str(tmp_path / "images"), str(tmp_path / name)]) == 0
+        data = Folder(str(tmp_path / name)).load()
+        assert (data.shape, data.levels) == ((3, 8, 9), 256)
+        assert sorted(data.images[:, 0, 0, 0].tolist()) == list(range(6))
+    assert "exists already" in _refused(capsys, "data", "convert", tmp_path / "images", tmp_path / "a.npy")
+    assert "ending in .npz or .npy" in _refused(capsys, "data", "convert", tmp_path / "images", tmp_path / "a.zip")
+
+
+def test_the_recipe_can_be_printed_and_tried_out_without_writing_anything(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits", *TINY, "--print-config", "--set=process=VE"]) == 0
+    printed = recipes.decode(json.loads(capsys.readouterr().out), recipes.Recipe)
+    assert (printed.process, printed.training.batch) == (VE(), 8)
+    assert main(["train", "digits", *TINY, "--dry-run", "--threads=1"]) == 0
+    said = capsys.readouterr().out
+    assert "1497 images of 8×8 pixels, 1 channels, 17 levels" in said
+    assert "one step of 8 images: loss" in said
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "r.json").write_text('{"kind": "Recipe", "traning": 1}')
+    assert "r.json: recipe: Recipe has no traning; did you mean training?" in _refused(capsys, "train", "r.json")
 
 
 def test_one_may_train_on_images_of_ones_own(tmp_path):

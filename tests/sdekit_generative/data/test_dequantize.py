@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from sdekit.random import KeyedDraws
-from sdekit_generative.data import DataRange, dequantise, quantise
+from sdekit_generative.data import DataRange, TruncatedNormalNoise, UniformNoise, dequantise, quantise
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
@@ -51,3 +51,35 @@ def test_a_data_range_maps_zero_to_low_and_one_to_high_and_back():
         torch.testing.assert_close(chosen.leave(x), y)
     with pytest.raises(ValueError, match="low < high"):
         DataRange(1.0, 1.0)
+
+
+# --- other laws than the uniform -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [0.1, 0.25, 1.0, 30.0])
+def test_truncated_normal_noise_has_the_density_that_it_says(width):
+    law, n = TruncatedNormalNoise(width), 200_000
+    images = torch.full((n, 1, 1, 1), 3, dtype=torch.uint8)
+    y = law(images, 17, KeyedDraws(0))
+    assert torch.equal(quantise(y, 17), images)
+    u = (y.double() * 17 - 3).flatten()
+    grid = torch.linspace(0, 1, 4001, dtype=torch.float64)
+    at_grid = law.log2_density(torch.full((4001, 1, 1, 1), 3), 17, ((grid + 3) / 17).reshape(-1, 1, 1, 1))
+    density = torch.exp2(at_grid)
+    assert float(torch.trapezoid(density, grid)) == pytest.approx(1.0, abs=1e-6)
+    variance = float(torch.trapezoid((grid - 0.5) ** 2 * density, grid))
+    assert float(u.mean()) == pytest.approx(0.5, abs=4 * math.sqrt(variance / n))
+    assert float(u.var()) == pytest.approx(variance, rel=0.02)
+
+
+def test_densities_are_summed_over_an_image_and_the_uniform_one_is_zero():
+    images = torch.randint(0, 17, (5, 2, 3, 3), dtype=torch.uint8)
+    for law in (UniformNoise(), TruncatedNormalNoise(0.2)):
+        y = law(images, 17, KeyedDraws(1))
+        whole = law.log2_density(images, 17, y)
+        assert whole.shape == (5,)
+        parts = torch.stack([law.log2_density(images[:, i : i + 1], 17, y[:, i : i + 1]) for i in range(2)]).sum(0)
+        assert torch.allclose(whole, parts)
+    assert torch.equal(UniformNoise().log2_density(images, 17, y), torch.zeros(5, dtype=torch.float64))
+    with pytest.raises(ValueError, match="width"):
+        TruncatedNormalNoise(0.0)

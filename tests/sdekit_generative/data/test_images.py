@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from sdekit_generative.data import Folder
-from sdekit_generative.errors import DataError
+from sdekit_generative.errors import DataError, DataWarning
 
 
 @pytest.fixture
@@ -24,8 +24,10 @@ def test_lossless_formats_come_in_as_they_are_in_the_order_of_their_names(tmp_pa
 def test_palette_and_transparent_images_become_colour_and_colour_becomes_grey(tmp_path, pixels):
     Image.fromarray(pixels[0]).convert("P").save(tmp_path / "a.gif")
     Image.fromarray(pixels[1]).convert("RGBA").save(tmp_path / "b.png")
-    assert Folder(str(tmp_path)).load().shape == (3, 12, 12)
-    assert Folder(str(tmp_path), channels=1).load().shape == (1, 12, 12)
+    with pytest.warns(DataWarning, match=r"2 images converted: .*a\.gif \(a palette\); .*b\.png \(transparent\)"):
+        assert Folder(str(tmp_path)).load().shape == (3, 12, 12)
+    with pytest.warns(DataWarning, match="2 images converted"):
+        assert Folder(str(tmp_path), channels=1).load().shape == (1, 12, 12)
 
 
 def test_resizing_takes_the_central_square(tmp_path):
