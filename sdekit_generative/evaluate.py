@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sdekit.processes import ProcessFailed, processes
 
 from .data import Dataset
@@ -26,7 +28,7 @@ from .describe import describe, describe_model, versions
 from .errors import UserError
 from .folder import settle
 from .metrics import FeatureNetwork, Statistics
-from .metrics.report import METRICS, NEEDS_FEATURES, NEEDS_REFERENCE, compare
+from .metrics.report import FEWEST, METRICS, NEEDS_FEATURES, NEEDS_REFERENCE, compare
 from .model import ScoreModel
 from .workshop import Bar, Bits, Images, Workshop, bits_summary, collect, plan, summary
 
@@ -134,8 +136,29 @@ def _checked(metrics: Sequence[str], task: _Task) -> list[str]:
                 f"{name}: images of shape {some.shape} with {some.levels} levels; "
                 f"the model is of {task.model.shape} with {task.model.levels}"
             )
-    if isinstance(task.reference, Statistics) and task.features is not None:
-        task.reference.check(task.features, "reference")
-        if {"kid", "pr"} & set(wanted) and task.reference.features is None:
-            raise UserError("kid, pr: the reference has no features; make it with them kept, or give the images")
+    if task.features is not None and NEEDS_FEATURES & set(wanted):
+        _check_features(wanted, task, task.features)
     return wanted
+
+
+def _check_features(wanted: list[str], task: _Task, network: FeatureNetwork) -> None:
+    """What would otherwise be found only when all images have been made. Raises UserError."""
+    seen, real = network(torch.zeros(1, *task.model.shape, dtype=torch.uint8), task.model.levels), task.reference
+    if "is" in wanted and seen.logits is None:
+        raise UserError("is: this feature network does not classify; it gives no logits")
+    count = task.images.n
+    if isinstance(real, Statistics) and NEEDS_REFERENCE & set(wanted):
+        real.check(network, "reference")
+        if len(real.mean) != seen.features.shape[1]:
+            raise UserError(
+                f"the reference has {len(real.mean)} features, the feature network gives {seen.features.shape[1]}"
+            )
+        if {"kid", "pr"} & set(wanted):
+            if real.features is None:
+                raise UserError("kid, pr: the reference has no features; make it with them kept, or give the images")
+            count = min(count, len(real.features))
+    if isinstance(real, Dataset) and NEEDS_REFERENCE & set(wanted):
+        count = min(count, len(real))
+    for metric, least in FEWEST.items():
+        if metric in wanted and count < least:
+            raise UserError(f"{metric}: needs {least} images or more of each set, made and real; there are {count}")

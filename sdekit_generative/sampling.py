@@ -6,6 +6,7 @@ up to the float32 rounding of the network.
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 
@@ -61,6 +62,8 @@ def draw(
         raise ValueError(f"expected n ≥ 1, batch ≥ 1 and first ≥ 0, got n={n}, batch={batch}, first={first}")
     if labels is None:
         labels, guidance = model.labels, model.guidance
+    if labels is not None and len(inspect.signature(model.network.forward).parameters) < 3:
+        raise ValueError(f"labels were given to a {type(model.network).__name__}, which knows no classes")
     if isinstance(labels, Tensor) and labels.ndim == 1 and len(labels) != n:
         raise ValueError(f"labels: {len(labels)} for {n} images; give one for each, or one class for all")
     chunks: list[Tensor] = []

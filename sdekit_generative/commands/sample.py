@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from ..errors import UserError
 from .app import app
 from .options import Count, blaming, find_device, say, use_threads
+from .samplers import SamplerOptions
 
 if TYPE_CHECKING:
-    from ..sampling import Sampler
-
-
-def _sampler(name: str, steps: int | None, tolerance: float | None) -> Sampler:
-    from ..sampling import ODE, PC
-
-    if name == "pc":
-        if tolerance is not None:
-            raise UserError("--tolerance: is for --sampler ode; the predictor–corrector takes --steps")
-        return PC() if steps is None else PC(steps=steps)
-    if steps is not None:
-        raise UserError("--steps: is for --sampler pc; the ODE sampler takes --tolerance")
-    return ODE() if tolerance is None else ODE(rtol=tolerance, atol=tolerance)
+    from ..model import ScoreModel
+    from ..samplers import Sampler
 
 
 @app.command
@@ -30,17 +22,17 @@ def sample(
     run: Path,
     *,
     n: Count = 64,
-    sampler: Literal["pc", "ode"] = "pc",
-    steps: int | None = None,
-    tolerance: float | None = None,
+    how: Annotated[SamplerOptions | None, Parameter(name="*")] = None,
     seed: int = 0,
     first: int = 0,
+    label: int | None = None,
+    guidance: float = 1.0,
     out: Path | None = None,
     batch: Count = 256,
     threads: Count | None = None,
     device: str = "auto",
 ) -> int:
-    """Draw images from a run: a grid as PNG, and the images themselves as NPZ beside it.
+    """Draw images from a run: a grid as PNG, the images themselves as NPZ, and what they were made with as JSON.
 
     Parameters
     ----------
@@ -48,14 +40,14 @@ def sample(
         Folder of the run.
     n
         Number of images.
-    sampler
-        pc (predictor–corrector) or ode (probability flow).
-    steps
-        Steps of the predictor–corrector. [default: 500]
-    tolerance
-        Tolerance of the ODE sampler. [default: 1e-3]
-    seed, first
-        Which images: image i of a seed is always the same one; these are first … first + n − 1.
+    seed
+        Image i of a seed is always the same one.
+    first
+        Index of the first image; these are first … first + n − 1.
+    label
+        Class of the images, where the network knows classes.
+    guidance
+        How much the class counts; 1 is as learned.
     out
         The PNG to write. It must not exist yet. [default: RUN/samples-SAMPLER-seedSEED-FIRST-LAST.png]
     batch
@@ -65,29 +57,62 @@ def sample(
     device
         auto, cpu, cuda, …
     """
-    import numpy as np
+    import time
 
-    from ..data import quantise, shown
-    from ..pictures import grid
     from ..progress import work_bar
     from ..run import load
     from ..sampling import draw
 
-    way = _sampler(sampler, steps, tolerance)
+    how = how or SamplerOptions()
+    sampler = how.build()
     use_threads(threads)
     model = load(run, find_device(device))
-    file = out or run / f"samples-{sampler}-seed{seed}-{first}-{first + n - 1}.png"
-    arrays = file.with_suffix(".npz")
-    for taken in (file, arrays):
-        if taken.exists():
-            raise UserError(f"{taken}: exists already; choose another --out")
-    if file.suffix.lower() != ".png":
-        raise UserError(f"--out: expected a name ending in .png, got {file}")
+    file = out or run / f"samples-{how.sampler}-seed{seed}-{first}-{first + n - 1}.png"
+    _check_free(file)
+    start = time.perf_counter()
     with blaming(run), work_bar("sampling") as progress:
-        samples = draw(model, n, way, seed=seed, first=first, batch=batch, progress=progress)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    levels = quantise(samples.images, model.levels)
-    grid(shown(levels, model.levels)).save(file)
-    np.savez_compressed(arrays, images=levels.cpu().numpy(), levels=model.levels, seed=seed, first=first)
+        samples = draw(model, n, sampler, seed, first, batch, progress, label, guidance)
+    about = {
+        "run": str(run),
+        "n": n,
+        "seed": seed,
+        "first": first,
+        "batch": batch,
+        "label": label,
+        "guidance": guidance,
+    }
+    about |= {"network_evaluations": samples.network_evaluations, "seconds": round(time.perf_counter() - start, 2)}
+    _keep(file, model, samples.images, sampler, about)
     say(f"{n} images, {samples.network_evaluations} network evaluations each: {file}")
     return 0
+
+
+def _check_free(file: Path) -> None:
+    if file.suffix.lower() != ".png":
+        raise UserError(f"--out: expected a name ending in .png, got {file}")
+    for taken in (file, file.with_suffix(".npz"), file.with_suffix(".json")):
+        if taken.exists():
+            raise UserError(f"{taken}: exists already; choose another --out")
+
+
+def _keep(file: Path, model: ScoreModel, images: Any, sampler: Sampler, about: dict[str, Any]) -> None:
+    """Write the picture, and beside it the images and what they were made with."""
+    import numpy as np
+
+    from ..data import quantise, shown
+    from ..describe import describe, describe_model, versions
+    from ..pictures import grid
+    from ..training.files import as_json, replace_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    levels = quantise(images, model.levels)
+    grid(shown(levels, model.levels)).save(file)
+    np.savez_compressed(
+        file.with_suffix(".npz"),
+        images=levels.cpu().numpy(),
+        levels=model.levels,
+        seed=about["seed"],
+        first=about["first"],
+    )
+    made = {**about, "sampler": describe(sampler), "model": describe_model(model), "versions": versions()}
+    replace_file(file.with_suffix(".json"), as_json(made))

@@ -17,6 +17,7 @@ from .statistics import Collected, Statistics
 METRICS = ("fid", "kid", "is", "pr", "bpd")
 NEEDS_FEATURES, NEEDS_REFERENCE = {"fid", "kid", "is", "pr"}, {"fid", "kid", "pr"}
 _SPLITS, _NEIGHBOURS = 10, 3
+FEWEST = {"fid": 2, "kid": 2, "is": _SPLITS, "pr": _NEIGHBOURS + 1}
 
 
 def compare(
@@ -59,8 +60,6 @@ def _features(held: Collected | Statistics) -> Tensor:
 
 def _fid(fake: Collected, real: Statistics, notes: list[str]) -> float:
     moments = fake.moments
-    if len(moments.mean) != len(real.mean):
-        raise UserError(f"the reference has {len(real.mean)} features, the feature network gives {len(moments.mean)}")
     if moments.count <= len(moments.mean):
         notes.append(
             f"fid: {moments.count} images for {len(moments.mean)} features; their covariance is singular and the "

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,12 @@ def _provenance(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def measure_images(
-    data: Dataset, network: FeatureNetwork, source: str = "", keep: bool = False, batch: int = 64
+    data: Dataset,
+    network: FeatureNetwork,
+    source: str = "",
+    keep: bool = False,
+    batch: int = 64,
+    progress: Callable[[float], None] | None = None,
 ) -> Statistics:
     """Statistics of a data set of 2 images or more, with their provenance.
 
@@ -173,6 +178,8 @@ def measure_images(
     if len(data) < 2:
         raise DataError(f"{source or 'images'}: statistics need 2 images or more, got {len(data)}")
     collected = Collected(keep)
-    for part in data.images.split(batch):
-        collected.add(network(part, data.levels))
+    for start in range(0, len(data), batch):
+        collected.add(network(data.images[start : start + batch], data.levels))
+        if progress is not None:
+            progress(min(1.0, (start + batch) / len(data)))
     return Statistics.of(collected, data, network, source)

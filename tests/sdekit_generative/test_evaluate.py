@@ -158,10 +158,10 @@ def test_two_processes_make_the_same_images_and_figures_as_one(tiny_run, launch)
     assert launch(code, 2) == [alone, alone]
 
 
-def test_several_processes_need_a_folder(gaussian, monkeypatch):
+def test_several_processes_need_a_folder(tiny_run, monkeypatch):
     monkeypatch.setattr(sys.modules[evaluate.__module__], "processes", lambda: nullcontext(Processes(0, 2)))
     with pytest.raises(UserError, match="several processes need a folder="):
-        evaluate(gaussian, metrics=("is",), features=DigitFeatures())
+        evaluate(load(tiny_run), metrics=("is",), features=DigitFeatures())
 
 
 @pytest.mark.slow
