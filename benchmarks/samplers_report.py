@@ -66,7 +66,9 @@ def verdicts(record: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
             if best is not None and base is not None:
                 ratio = base["error"] / best["error"]
                 found = f"{ratio:.1f} ({base['error']:.1e} / {best['error']:.1e}, {best['sampler']}, {best['grid']})"
-                out.append((f"{process}, {budget} calls, gain on {' '.join(BASELINE)}", f"≥ {FACTOR}", found, ratio >= FACTOR))
+                out.append(
+                    (f"{process}, {budget} calls, gain on {' '.join(BASELINE)}", f"≥ {FACTOR}", found, ratio >= FACTOR)
+                )
     return out
 
 
@@ -75,15 +77,19 @@ def _flow_tables(record: dict[str, Any]) -> Iterable[str]:
     flow = [row for row in record["rows"] if not row["noisy"]]
     for process in dict.fromkeys(row["process"] for row in flow):
         mine = _pick(flow, process=process)
-        names = dict.fromkeys((row["package"], row["sampler"], row["grid"]) for row in mine)
+        fixed = [row for row in mine if row["grid"] != "adaptive"]
+        names = dict.fromkeys((row["package"], row["sampler"], row["grid"]) for row in fixed)
         lines = []
         for package, sampler, grid in names:
             these = _pick(mine, package=package, sampler=sampler, grid=grid)
             errors = [_least(_at(these, budget)) for budget in budgets]
             far = errors[-1]["far"] if errors[-1] else math.nan
             shown = [_number(row["error"]) if row else "" for row in errors]
-            lines.append([sampler if package == "sdekit" else f"{package} {sampler}", grid, *shown, f"{100 * far:.1f} %"])
-        yield f"\n### {process}: median RMSE\n\n" + _table(["sampler", "grid", *map(str, budgets), "far, last"], lines)
+            lines.append(
+                [sampler if package == "sdekit" else f"{package} {sampler}", grid, *shown, f"{100 * far:.1f} %"]
+            )
+        table = _table(["sampler", "grid", *map(str, budgets), "far, last"], lines)
+        yield f"\n### {process}: median RMSE\n\n{table}" + _adaptive(mine, "median RMSE")
 
 
 def _noisy_tables(record: dict[str, Any]) -> Iterable[str]:
@@ -92,7 +98,8 @@ def _noisy_tables(record: dict[str, Any]) -> Iterable[str]:
     for process in dict.fromkeys(row["process"] for row in noisy):
         mine, lines = _pick(noisy, process=process), []
         floor = next(row["error"] for row in mine if row["calls"] == 0)
-        for sampler, grid in dict.fromkeys((row["sampler"], row["grid"]) for row in mine if row["calls"]):
+        fixed = [row for row in mine if row["calls"] and row["grid"] != "adaptive"]
+        for sampler, grid in dict.fromkeys((row["sampler"], row["grid"]) for row in fixed):
             these = _pick(mine, sampler=sampler, grid=grid)
             cells = []
             for budget in budgets:
@@ -102,8 +109,27 @@ def _noisy_tables(record: dict[str, Any]) -> Iterable[str]:
             lines.append([sampler, grid, *cells])
         yield (
             f"\n### {process}, with noise: sliced Wasserstein distance (error of a Gaussian's standard deviation)\n\n"
-            f"Two exact samples are {floor:.4f} apart.\n\n" + _table(["sampler", "grid", *map(str, budgets)], lines)
+            f"Two exact samples are {floor:.4f} apart.\n\n"
+            + _table(["sampler", "grid", *map(str, budgets)], lines)
+            + _adaptive(mine, "distance")
         )
+
+
+def _adaptive(rows: Rows, what: str) -> str:
+    """Samplers with steps of every sample's own: mean calls and error."""
+    lines = [[row["sampler"], str(row["calls"]), _number(row["error"])] for row in _pick(rows, grid="adaptive")]
+    return "\n" + _table(["adaptive sampler, tolerance", "calls, mean over samples", what], lines) if lines else ""
+
+
+def bias_table(record: dict[str, Any]) -> str:
+    """Relative errors of the standard deviation after predictor–corrector sampling."""
+    rows = record["bias"]
+    names = list(dict.fromkeys(row["process"] for row in rows))
+    lines = []
+    for word in dict.fromkeys(row["corrector"] for row in rows):
+        cells = [f"{100 * row['error']:+.2f} %" for row in rows if row["corrector"] == word]
+        lines.append([word, *cells])
+    return _table(["corrector, 1000 steps", *names], lines)
 
 
 def write_tables(record: dict[str, Any], path: Path) -> str:
@@ -124,6 +150,11 @@ def write_tables(record: dict[str, Any], path: Path) -> str:
         "its own start.\n\n"
     )
     parts = [text, _table(head, ends), "\n## Targets\n\n", targets, *_flow_tables(record), *_noisy_tables(record)]
+    doubt = 100 * max(row["uncertainty"] for row in record["bias"])
+    parts.append(
+        f"\n## Bias of correctors\n\nStandard deviation of N(0, 0.5²), relative error (± {doubt:.2f} %):\n\n"
+        + bias_table(record)
+    )
     path.write_text("".join(parts))
     return targets
 
@@ -145,7 +176,9 @@ def draw(record: dict[str, Any], out: Path) -> None:
             points = sorted((row["calls"], row["error"]) for row in _pick(mine, sampler=sampler, grid=grid))
             style = "--" if (sampler, grid) == BASELINE else "-"
             if points:
-                axis.loglog(*zip(*points, strict=True), style, marker="o", ms=3.5, color=colour, label=f"{sampler}, {grid}")
+                axis.loglog(
+                    *zip(*points, strict=True), style, marker="o", ms=3.5, color=colour, label=f"{sampler}, {grid}"
+                )
         peers = _pick(flow, process=process, package="diffusers")
         best = [_least(_at(peers, budget)) for budget in record["settings"]["size"]["budgets"]]
         points = [(row["calls"], row["error"]) for row in best if row is not None]
@@ -187,7 +220,9 @@ def _draw_noisy(record: dict[str, Any], out: Path, plt: Any) -> None:
             points = [(calls, error) for calls, error in points if error < 10.0]
             if points:
                 axis.loglog(*zip(*points, strict=True), marker="o", ms=3.5, color=colour, label=f"{sampler}, {grid}")
-        axis.axhline(next(row["error"] for row in mine if row["calls"] == 0), color="k", ls=":", label="two exact samples")
+        axis.axhline(
+            next(row["error"] for row in mine if row["calls"] == 0), color="k", ls=":", label="two exact samples"
+        )
         axis.set_title(process)
         axis.set_xlabel("calls of the score")
         axis.grid(True, which="major", alpha=0.3)
