@@ -1,4 +1,4 @@
-"""The long parts of an evaluation, in chunks: images, their features, bits. See `evaluate`."""
+"""The long parts of an evaluation, in chunks: images, their features, bits. See `evaluation`."""
 
 from __future__ import annotations
 

@@ -91,8 +91,8 @@ def evaluate(
     device
         auto, cpu, cuda, …
     """
-    from ..evaluate import Bits, Images
-    from ..evaluate import evaluate as measure
+    from ..evaluation import Bits, Images
+    from ..evaluation import evaluate as measure
     from ..metrics import Statistics
     from ..progress import work_bar
     from ..run import Run, load

@@ -16,7 +16,7 @@ from sdekit.processes import Processes
 from sdekit_generative import bits_per_dim, draw, load
 from sdekit_generative.data import Digits, quantise
 from sdekit_generative.errors import UserError
-from sdekit_generative.evaluate import Bits, Images, evaluate
+from sdekit_generative.evaluation import Bits, Images, evaluate
 from sdekit_generative.metrics import (
     DigitFeatures,
     Statistics,
@@ -136,7 +136,7 @@ import hashlib, json, numpy, torch
 from pathlib import Path
 from sdekit_generative import load
 from sdekit_generative.data import Digits
-from sdekit_generative.evaluate import Bits, Images, evaluate
+from sdekit_generative.evaluation import Bits, Images, evaluate
 from sdekit_generative.metrics import DigitFeatures
 from sdekit_generative.samplers import PC
 folder = Path(place) / "e"
@@ -172,7 +172,7 @@ import json, sys, torch
 torch.set_num_threads(1)
 from sdekit_generative import load
 from sdekit_generative.data import Digits
-from sdekit_generative.evaluate import Bits, Images, evaluate
+from sdekit_generative.evaluation import Bits, Images, evaluate
 from sdekit_generative.metrics import DigitFeatures
 from sdekit_generative.samplers import PC
 print("ready", flush=True)
