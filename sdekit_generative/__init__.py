@@ -14,12 +14,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import interop
+    from . import interop, inverse
     from .data import DataRange, Dataset, Digits, Folder
     from .errors import CheckpointError, DataError, RecipeError, RunError, TrainingDiverged, UserError
+    from .evaluation import Bits, Images, evaluate
+    from .inverse import restore
     from .likelihood import BitsPerDim, bits_per_dim
     from .losses import DenoisingLoss
-    from .metrics import digit_features, frechet_distance
+    from .metrics import (
+        DigitFeatures,
+        FeatureModule,
+        Statistics,
+        digit_features,
+        frechet_distance,
+        inception_score,
+        kernel_distance,
+        load_inception,
+        measure_images,
+        precision_recall,
+    )
     from .model import (
         ClassifierGuided,
         EDMPreconditioning,
@@ -53,9 +66,22 @@ if TYPE_CHECKING:
 _HOMES = {
     "data": ("DataRange", "Dataset", "Digits", "Folder"),
     "errors": ("CheckpointError", "DataError", "RecipeError", "RunError", "TrainingDiverged", "UserError"),
+    "evaluation": ("Bits", "Images", "evaluate"),
+    "inverse": ("restore",),
     "likelihood": ("BitsPerDim", "bits_per_dim"),
     "losses": ("DenoisingLoss",),
-    "metrics": ("digit_features", "frechet_distance"),
+    "metrics": (
+        "DigitFeatures",
+        "FeatureModule",
+        "Statistics",
+        "digit_features",
+        "frechet_distance",
+        "inception_score",
+        "kernel_distance",
+        "load_inception",
+        "measure_images",
+        "precision_recall",
+    ),
     "model": (
         "ClassifierGuided",
         "EDMPreconditioning",
@@ -86,7 +112,7 @@ _HOMES = {
     "song2021_sampler": ("Song2021PC",),
     "training": ("EMA", "Trainer", "Training"),
 }
-_ROOMS = ("interop",)  # modules that are named themselves
+_ROOMS = ("interop", "inverse")  # modules that are named themselves
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
@@ -103,6 +129,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Bits",
     "BitsPerDim",
     "CheckpointError",
     "ClassifierGuided",
@@ -112,11 +139,14 @@ __all__ = [
     "DataRange",
     "Dataset",
     "DenoisingLoss",
+    "DigitFeatures",
     "Digits",
     "EDMPreconditioning",
     "EMA",
     "Fast",
+    "FeatureModule",
     "Folder",
+    "Images",
     "NCSNpp",
     "NCSNppConfig",
     "NCSNv2",
@@ -135,6 +165,7 @@ __all__ = [
     "SmallClassifierConfig",
     "Song2021",
     "Song2021PC",
+    "Statistics",
     "Trainer",
     "Training",
     "TrainingDiverged",
@@ -146,8 +177,16 @@ __all__ = [
     "bits_per_dim",
     "digit_features",
     "draw",
+    "evaluate",
     "frechet_distance",
     "generate",
+    "inception_score",
     "interop",
+    "inverse",
+    "kernel_distance",
     "load",
+    "load_inception",
+    "measure_images",
+    "precision_recall",
+    "restore",
 ]

@@ -3,7 +3,7 @@
 A new command is a module here that decorates its function by `@app.command`, and its name in the import below.
 """
 
-from . import data, demo, import_, likelihood, sample, train
+from . import data, demo, evaluate, import_, likelihood, restore, sample, statistics, train
 from .app import app
 
-__all__ = ["app", "data", "demo", "import_", "likelihood", "sample", "train"]
+__all__ = ["app", "data", "demo", "evaluate", "import_", "likelihood", "restore", "sample", "statistics", "train"]

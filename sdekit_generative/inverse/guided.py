@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sdekit.protocols import Score, match
+from sdekit.watch import calls_at
 
 from ..samplers import Route
 from .measurement import Measurement
@@ -42,7 +43,7 @@ class Estimate:
     ) -> None:
         self.process, self.tally = process, tally
         self.scale, self.std, self.sigma = process.scale(t), process.std(t), process.sigma(t)
-        tally.scores += 1
+        tally.scores += calls_at(score, t)
         self._x = x.detach().requires_grad_(differentiate)
         with torch.set_grad_enabled(differentiate):
             self._score = score(t.to(x.dtype) if t.ndim else t, self._x)
@@ -125,6 +126,10 @@ class Guided:
         gradient = self.method.gradient(estimate, self.measurement)
         return estimate.score + match(1.0 / estimate.scale, x) * gradient
 
+    def calls_at(self, t: Tensor | float) -> int:
+        """Models asked at t; derivatives are counted in the tally."""
+        return calls_at(self.inner, t)
+
 
 @dataclass(frozen=True, eq=False)
 class Counted:
@@ -134,5 +139,9 @@ class Counted:
     tally: Tally
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
-        self.tally.scores += 1
+        self.tally.scores += self.calls_at(t)
         return self.inner(t, x)
+
+    def calls_at(self, t: Tensor | float) -> int:
+        """Models asked at t."""
+        return calls_at(self.inner, t)

@@ -1,6 +1,6 @@
 """Samples of images given what was observed of them.
 
-    images = restore(model, Inpaint(mask), observed, method=PiGDM(), noise=0.05, n=8, seed=0)
+    images = restore(model, Inpaint(mask), observed, method=MMPS(), noise=0.05, n=8, seed=0)
 
 Sample j of observation i depends on (seed, first + i, j), n and its own observation only: not on the others, nor on how
 many are made at a time.
@@ -20,7 +20,7 @@ from sdekit.solvers import DPMSolverPP
 
 from ..model import ScoreModel
 from ..samplers import Fast, Progress, Route, Sampler
-from .gradients import DPS, PiGDM
+from .gradients import DPS, MMPS
 from .guided import Method, Tally
 from .measurement import Measurement, enter
 from .operator import Operator
@@ -68,7 +68,7 @@ def sample_posterior(
     check_integer("n: samples of an observation", n, 1)
     check_integer("batch", batch, 1)
     check_integer("first", first, 0)
-    check_has("method", method, ("condition", "start", "finish"), "a method such as inverse.PiGDM()")
+    check_has("method", method, ("condition", "start", "finish"), "a method such as inverse.MMPS()")
     cloud = getattr(method, "particles", None)
     if cloud is not None and cloud < n:
         raise ValueError(f"{type(method).__name__} has {cloud} particles, of which {n} samples cannot be drawn")
@@ -103,8 +103,8 @@ def _share(progress: Progress, done: float, share: float) -> Progress:
 
 
 def default_method(operator: Operator) -> Method:
-    """`PiGDM()` for linear operators, `DPS()` for others."""
-    return PiGDM() if hasattr(operator, "adjoint") else DPS()
+    """`MMPS()` for linear operators, `DPS()` for others."""
+    return MMPS() if hasattr(operator, "adjoint") else DPS()
 
 
 def default_sampler() -> Sampler:
@@ -153,7 +153,7 @@ def restore(
 
     operator  what was observed: `Inpaint(mask)`, `Colorize()`, `Downsample(4)`, …, `FromFunction(function, shape)`
     observed  `(N, …)`, as `operator(images)` gives for images in [0, 1]
-    method    `PiGDM()`, `MMPS()`, `DPS()`, `DDNM()`, …; None for the usual one
+    method    `MMPS()`, `PiGDM()`, `DPS()`, `DDNM()`, …; None for `MMPS()`, or `DPS()` where the operator is not linear
     noise     standard deviation of the observation's noise, in the same units
     n         samples for each observation, different from one another as far as the observation leaves it open
     sampler   `Fast(…)`, `PC(…)`, `ODE(…)`; None for 100 steps of the reverse SDE
