@@ -58,10 +58,9 @@ def gmres(product: Product, rhs: Tensor, steps: int, tolerance: float) -> tuple[
     Reference: Saad, Schultz (1986), SIAM J. Sci. Stat. Comput. 7(3).
     """
     size = _dot(rhs, rhs).sqrt()
-    tiny = torch.finfo(rhs.dtype).eps
-    basis, sides, images = [rhs / expand(_nonzero(size), rhs)], [], []
+    basis, sides = [rhs / expand(_nonzero(size), rhs)], []
+    triangle = _Triangle(size.double())
     done = size == 0
-    weights = torch.zeros((len(rhs), 1), dtype=torch.float64, device=rhs.device)
     for j in range(steps):
         k, side = product(basis[j])
         sides.append(side)
@@ -71,30 +70,52 @@ def gmres(product: Product, rhs: Tensor, steps: int, tolerance: float) -> tuple[
             new = new - expand(column[-1], v) * v
         length = _dot(new, new).sqrt()
         # a sample whose space is exhausted has its solution; its further directions are 0
-        exhausted = done | (length <= tiny * 10 * _dot(k, k).sqrt())
-        column.append(torch.where(exhausted, 0.0, length))
-        basis.append(torch.where(expand(exhausted, new), 0.0, new / expand(_nonzero(length), new)))
-        images.append(torch.stack(column, 1).double())
-        weights, left = _least_squares(images, size.double())
-        done = exhausted | (left <= tolerance * size)
+        done = done | (length <= 10.0 * torch.finfo(rhs.dtype).eps * _dot(k, k).sqrt())
+        column.append(torch.where(done, 0.0, length))
+        basis.append(torch.where(expand(done, new), 0.0, new / expand(_nonzero(length), new)))
+        left = triangle.add([c.double() for c in column])
+        done = done | (left <= tolerance * size)
         if bool(done.all()):
             break
-    u, carried = (
-        sum(expand(weights[:, j].to(v.dtype), v) * v for j, v in enumerate(vs)) for vs in (basis[: len(sides)], sides)
-    )
-    assert isinstance(u, Tensor)
-    assert isinstance(carried, Tensor)
+    weights = [w.to(rhs.dtype) for w in triangle.solve()]
+    u, carried = torch.zeros_like(rhs), torch.zeros_like(sides[0])
+    for w, v, side in zip(weights, basis[:-1], sides, strict=True):
+        u, carried = u + expand(w, v) * v, carried + expand(w, side) * side
     return u, carried
 
 
-def _least_squares(columns: list[Tensor], size: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights `(B, k)` of least ‖size e₁ − H w‖, H the columns of growing length, and that norm `(B,)`."""
-    count = len(columns)
-    matrix = size.new_zeros((len(size), count + 1, count))
-    for j, column in enumerate(columns):
-        matrix[:, : j + 2, j] = column
-    target = size.new_zeros((len(size), count + 1))
-    target[:, 0] = size
-    # directions that are 0 make a singular matrix, whose pseudo-inverse leaves them out
-    weights = (torch.linalg.pinv(matrix, rtol=1e-10) @ target.unsqueeze(-1)).squeeze(-1)
-    return weights, (target - (matrix @ weights.unsqueeze(-1)).squeeze(-1)).norm(dim=1)
+class _Triangle:
+    """Least squares `‖size e₁ − H w‖` for a Hessenberg matrix that grows by columns: Givens rotations make it triangular.
+
+    All numbers are `(B,)`.
+    """
+
+    def __init__(self, size: Tensor) -> None:
+        self.rows, self.target, self.turns = [], [size], []
+
+    def add(self, column: list[Tensor]) -> Tensor:
+        """One more column; the norm of what remains."""
+        for i, (cosine, sine) in enumerate(self.turns):
+            column[i], column[i + 1] = (
+                cosine * column[i] + sine * column[i + 1],
+                cosine * column[i + 1] - sine * column[i],
+            )
+        below, above = column[-1], column[-2]
+        radius = torch.hypot(above, below)
+        cosine = torch.where(radius > 0, above / _nonzero(radius), 1.0)
+        sine = torch.where(radius > 0, below / _nonzero(radius), 0.0)
+        self.turns.append((cosine, sine))
+        self.rows.append([*column[:-2], radius])
+        last = self.target[-1]
+        self.target[-1:] = [cosine * last, -sine * last]
+        return self.target[-1].abs()
+
+    def solve(self) -> list[Tensor]:
+        """The weights w; 0 where the matrix is singular, as it is for directions that are 0."""
+        count = len(self.rows)
+        weights = [torch.zeros_like(self.target[0])] * count
+        for i in reversed(range(count)):
+            rest = self.target[i] - sum(self.rows[j][i] * weights[j] for j in range(i + 1, count))
+            pivot = self.rows[i][i]
+            weights[i] = torch.where(pivot > 0, rest / _nonzero(pivot), 0.0)
+        return weights
