@@ -3,7 +3,19 @@
 A new command is a module here that decorates its function by `@app.command`, and its name in the import below.
 """
 
-from . import data, demo, evaluate, import_, likelihood, restore, sample, statistics, train
+from . import data, demo, evaluate, export, import_, likelihood, restore, sample, statistics, train
 from .app import app
 
-__all__ = ["app", "data", "demo", "evaluate", "import_", "likelihood", "restore", "sample", "statistics", "train"]
+__all__ = [
+    "app",
+    "data",
+    "demo",
+    "evaluate",
+    "export",
+    "import_",
+    "likelihood",
+    "restore",
+    "sample",
+    "statistics",
+    "train",
+]

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, UserError
 from ..networks.ncsnpp import NCSNpp
 from ..networks.ncsnv2 import NCSNv2
 from .layout import Entry, ncsnpp_entries, ncsnv2_entries
@@ -76,6 +77,18 @@ def state_dict(network: nn.Module) -> dict[str, Tensor]:
         e.key: torch.zeros(e.shape) if e.parameter is None else e.view(e.parameter.detach()).clone().contiguous()
         for e in entries(network)
     }
+
+
+def save(network: nn.Module, file: str | Path) -> Path:
+    """Write the weights of a network by the names of that code, as safetensors.
+
+    Raises UserError for another kind of network, or where the file cannot be written.
+    """
+    try:
+        safetensors.torch.save_file(state_dict(network), file)
+    except (TypeError, OSError, safetensors.SafetensorError) as problem:
+        raise UserError(f"{file}: cannot be written ({problem})") from None
+    return Path(file)
 
 
 def _refuse(complaint: str, names: Sequence[str]) -> None:
