@@ -14,13 +14,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import interop, inverse
-    from .data import DataRange, Dataset, Digits, Folder
-    from .errors import CheckpointError, DataError, RecipeError, RunError, TrainingDiverged, UserError
+    from . import interop, inverse, losses, recipes
+    from .data import (
+        Cifar10,
+        DataRange,
+        Dataset,
+        Dequantisation,
+        Digits,
+        Folder,
+        Parquet,
+        TruncatedNormalNoise,
+        UniformNoise,
+    )
+    from .errors import (
+        CheckpointError,
+        CheckpointWarning,
+        DataError,
+        DataWarning,
+        RecipeError,
+        RunError,
+        TrainingDiverged,
+        UserError,
+    )
     from .evaluation import Bits, Images, evaluate
     from .inverse import restore
     from .likelihood import BitsPerDim, bits_per_dim
-    from .losses import DenoisingLoss
+    from .forward import MeanReverting, as_process
+    from .losses import (
+        ClassifierLoss,
+        DenoisingLoss,
+        DiscreteTime,
+        FocusedNoiseLevel,
+        LikelihoodWeighting,
+        LogNormalNoiseLevel,
+        MinSNRWeighting,
+        NoiseWeighting,
+        PerceptualWeighting,
+        ScoreMatching,
+        SlicedLoss,
+        UniformNoiseLevel,
+        UniformTime,
+    )
     from .metrics import (
         DigitFeatures,
         FeatureModule,
@@ -57,19 +91,53 @@ if TYPE_CHECKING:
         WideResNetConfig,
     )
     from .recipes import Recipe
-    from .run import load
+    from .run import load, load_classifier, reconstruct
     from .samplers import ODE, PC, Fast
     from .sampling import Samples, draw, generate
     from .song2021_sampler import Song2021PC
-    from .training import EMA, Trainer, Training
+    from .training import EMA, PowerEMA, Trainer, Training
 
 _HOMES = {
-    "data": ("DataRange", "Dataset", "Digits", "Folder"),
-    "errors": ("CheckpointError", "DataError", "RecipeError", "RunError", "TrainingDiverged", "UserError"),
+    "data": (
+        "Cifar10",
+        "DataRange",
+        "Dataset",
+        "Dequantisation",
+        "Digits",
+        "Folder",
+        "Parquet",
+        "TruncatedNormalNoise",
+        "UniformNoise",
+    ),
+    "errors": (
+        "CheckpointError",
+        "CheckpointWarning",
+        "DataError",
+        "DataWarning",
+        "RecipeError",
+        "RunError",
+        "TrainingDiverged",
+        "UserError",
+    ),
     "evaluation": ("Bits", "Images", "evaluate"),
     "inverse": ("restore",),
     "likelihood": ("BitsPerDim", "bits_per_dim"),
-    "losses": ("DenoisingLoss",),
+    "forward": ("MeanReverting", "as_process"),
+    "losses": (
+        "ClassifierLoss",
+        "DenoisingLoss",
+        "DiscreteTime",
+        "FocusedNoiseLevel",
+        "LikelihoodWeighting",
+        "LogNormalNoiseLevel",
+        "MinSNRWeighting",
+        "NoiseWeighting",
+        "PerceptualWeighting",
+        "ScoreMatching",
+        "SlicedLoss",
+        "UniformNoiseLevel",
+        "UniformTime",
+    ),
     "metrics": (
         "DigitFeatures",
         "FeatureModule",
@@ -106,13 +174,13 @@ _HOMES = {
         "WideResNetConfig",
     ),
     "recipes": ("Recipe",),
-    "run": ("load",),
+    "run": ("load", "load_classifier", "reconstruct"),
     "samplers": ("ODE", "PC", "Fast"),
     "sampling": ("Samples", "draw", "generate"),
     "song2021_sampler": ("Song2021PC",),
-    "training": ("EMA", "Trainer", "Training"),
+    "training": ("EMA", "PowerEMA", "Trainer", "Training"),
 }
-_ROOMS = ("interop", "inverse")  # modules that are named themselves
+_ROOMS = ("interop", "inverse", "losses", "recipes")  # modules that are named themselves
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
@@ -132,27 +200,42 @@ __all__ = [
     "Bits",
     "BitsPerDim",
     "CheckpointError",
+    "CheckpointWarning",
+    "Cifar10",
     "ClassifierGuided",
+    "ClassifierLoss",
     "DDPMConfig",
     "DDPMppConfig",
     "DataError",
     "DataRange",
+    "DataWarning",
     "Dataset",
     "DenoisingLoss",
+    "Dequantisation",
     "DigitFeatures",
     "Digits",
+    "DiscreteTime",
     "EDMPreconditioning",
     "EMA",
     "Fast",
     "FeatureModule",
+    "FocusedNoiseLevel",
     "Folder",
     "Images",
+    "LikelihoodWeighting",
+    "LogNormalNoiseLevel",
+    "MeanReverting",
+    "MinSNRWeighting",
     "NCSNpp",
     "NCSNppConfig",
     "NCSNv2",
     "NCSNv2Config",
+    "NoiseWeighting",
     "ODE",
     "PC",
+    "Parquet",
+    "PerceptualWeighting",
+    "PowerEMA",
     "Predict",
     "PredictNoise",
     "PredictVelocity",
@@ -160,7 +243,9 @@ __all__ = [
     "RecipeError",
     "RunError",
     "Samples",
+    "ScoreMatching",
     "ScoreModel",
+    "SlicedLoss",
     "SmallClassifier",
     "SmallClassifierConfig",
     "Song2021",
@@ -169,11 +254,16 @@ __all__ = [
     "Trainer",
     "Training",
     "TrainingDiverged",
+    "TruncatedNormalNoise",
     "UNet",
     "UNetConfig",
+    "UniformNoise",
+    "UniformNoiseLevel",
+    "UniformTime",
     "UserError",
     "WideResNet",
     "WideResNetConfig",
+    "as_process",
     "bits_per_dim",
     "digit_features",
     "draw",
@@ -185,8 +275,12 @@ __all__ = [
     "inverse",
     "kernel_distance",
     "load",
+    "load_classifier",
     "load_inception",
+    "losses",
     "measure_images",
     "precision_recall",
+    "recipes",
+    "reconstruct",
     "restore",
 ]

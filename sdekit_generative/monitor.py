@@ -35,6 +35,8 @@ class Monitor:
 
     def __init__(self, trainer: Trainer, held_out: Dataset) -> None:
         self._trainer, self._held_out = trainer, held_out
+        if trainer.training.sample_every and getattr(trainer.loss, "labelled", False):
+            raise RecipeError("training.sample_every: a classifier cannot be sampled; set it to 0")
         digits = held_out.shape == (1, 8, 8) and held_out.levels == 17
         if trainer.training.measure_every and trainer.training.measure == "frechet" and not digits:
             raise RecipeError("training.measure: the Fréchet distance has features for the digits only; take loss")

@@ -14,18 +14,22 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError, UserError
+from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError
+from .log import Logger, board
+from .losses import ClassifierLoss
 from .model import ScoreModel
 from .recipes import Recipe, decode, encode, read
 from .training import Checkpoint, Trainer, checkpoint
+from .training.ema import combination, power_of
 from .training.engine import copy_into
 from .training.files import as_json, replace_file
 
@@ -134,9 +138,9 @@ class Run:
         content = "".join(json.dumps(row) + "\n" for row in kept).encode()
         replace_file(self.folder / _LOG, content)
         with ExitStack() as stack:
-            board = stack.enter_context(_board(self.folder / _BOARD, after)) if tensorboard else None
+            scalars = stack.enter_context(board(self.folder / _BOARD, after)) if tensorboard else None
             stream = stack.enter_context((self.folder / _LOG).open("a", buffering=1))
-            yield Logger(stream, board)
+            yield Logger(stream, scalars)
 
     @contextmanager
     def training(self, first: bool, after: int, tensorboard: bool = False) -> Iterator[Logger]:
@@ -165,30 +169,6 @@ class Run:
             yield
 
 
-class Logger:
-    """Writes rows of JSON, each flushed as it is written, and scalars for TensorBoard where there is a board."""
-
-    def __init__(self, stream: Any, board: Any = None) -> None:
-        self._stream, self._board = stream, board
-
-    def row(self, step: int, **values: float) -> None:
-        if self._stream is not None:
-            self._stream.write(json.dumps({"step": step, **values}) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-
-
-@contextmanager
-def _board(folder: Path, after: int) -> Iterator[Any]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("--tensorboard: needs the package tensorboard; pip install 'sdekit[tensorboard]'") from None
-    with SummaryWriter(str(folder), purge_step=after + 1) as board:
-        yield board
-
-
 def check_vacant(folder: Path) -> None:
     """Raises RunError unless a new run may begin in the folder: it does not exist, or is empty."""
     if not folder.exists():
@@ -203,26 +183,76 @@ def check_vacant(folder: Path) -> None:
 
 
 def load(
-    path: str | Path, device: torch.device | str = "cpu", which: Literal["newest", "best"] = "newest"
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    which: Literal["newest", "best"] = "newest",
+    average: float | None = None,
 ) -> ScoreModel:
     """The trained model of a run folder, with the averaged weights, ready to sample.
 
-    which: the newest checkpoint, or the best: the one of the smallest measure during training.
-    Raises RunError where there is no run, CheckpointError where no checkpoint can be used. Warns (CheckpointWarning)
-    where the newest is truncated or altered, and an older one is taken.
+    which    the newest checkpoint, or the best: the one of the smallest measure during training
+    average  width (σ_rel) of a power-function average to put together from the run's snapshots, in place of the usual
+
+    Raises RunError where there is no run of a score, CheckpointError where no checkpoint can be used. Warns
+    (CheckpointWarning) where the newest is truncated or altered, and an older one is taken.
     """
+    model, is_classifier = _trained(Path(path), which, average)
+    if is_classifier:
+        raise RunError(f"{path}: a run of a classifier, which cannot be sampled; see load_classifier")
+    model.network.to(device).eval().requires_grad_(False)
+    return model
+
+
+def load_classifier(
+    path: str | Path, device: torch.device | str = "cpu", which: Literal["newest", "best"] = "newest"
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The trained classifier of a run, `(x/s, ln σ) → logits`, for `ClassifierGuided`. Raises as `load` does."""
+    model, is_classifier = _trained(Path(path), which, None)
+    if not is_classifier:
+        raise RunError(f"{path}: a run of a score, and no classifier; see load")
+    return model.network.to(device).eval().requires_grad_(False)
+
+
+def _trained(path: Path, which: str, average: float | None) -> tuple[ScoreModel, bool]:
+    """(model, whether it is a classifier) of a run."""
     if which not in ("newest", "best"):
         raise ValueError(f'which: expected "newest" or "best", got {which!r}')
-    run = Run.open(Path(path))
+    run = Run.open(path)
     place, saved = run.newest() if which == "newest" else run.best()
     try:
         recipe = decode(saved.state["recipe"], Recipe)
         channels, height, width = saved.state["shape"]
         model = recipe.build((channels, height, width), saved.state["levels"])
-        copy_into(dict(model.network.named_parameters()), saved.tensors["ema"], "ema")
+        copy_into(model.network.state_dict(), saved.tensors["model"], "model")  # for what is not averaged
+        weights = saved.tensors["ema"] if average is None else reconstruct(path, average, saved.state["ema_updates"])
+        copy_into(dict(model.network.named_parameters()), weights, "ema")
     except (KeyError, TypeError, ValueError, RecipeError) as problem:
         raise CheckpointError(f"{place}: not the checkpoint of a model ({problem!r})") from None
     except CheckpointError as problem:
         raise CheckpointError(f"{place}/{problem}") from None
-    model.network.to(device).eval().requires_grad_(False)
-    return model
+    return model, isinstance(recipe.loss, ClassifierLoss)
+
+
+def reconstruct(path: str | Path, width: float, updates: int | None = None) -> dict[str, Tensor]:
+    """A power-function average of any width, put together from the snapshots of a run: tensors by name.
+
+    width    σ_rel of the average wanted, best between or near those that were kept (training.power_ema)
+    updates  after how many steps; None for as many as the last snapshot has
+
+    Raises CheckpointError where the run kept no snapshots, or one is broken.
+    Reference: Karras et al. (2024), §3.1.
+    """
+    root = Path(path) / SNAPSHOTS
+    found = [checkpoint.read(folder) for folder in checkpoint.folders(root)]
+    parts = [(snapshot, power) for snapshot in found for power in snapshot.state["widths"]]
+    if not parts:
+        raise CheckpointError(f"{root}: the run kept no snapshots; train with --set training.power_ema=0.05,0.1")
+    made = [int(snapshot.state["updates"]) for snapshot, _ in parts]
+    weights = combination([power_of(w) for _, w in parts], made, power_of(width), updates or max(made))
+    groups = [snapshot.tensors[f"power-{w:g}"] for snapshot, w in parts]
+    return {
+        name: sum(
+            (float(a) * group[name].double() for a, group in zip(weights, groups, strict=True)), zero.double() * 0.0
+        ).to(zero.dtype)
+        for name, zero in groups[0].items()
+    }

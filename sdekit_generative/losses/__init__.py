@@ -4,6 +4,7 @@
 the constants of the paper; `edm`, `smld`, `ddpm` and `min_snr` are well-known choices by name.
 """
 
+from .classifier import ClassifierLoss
 from .denoising import DenoisingLoss, diffused
 from .loss import Loss
 from .objectives import ddpm, edm, min_snr, smld
@@ -32,6 +33,7 @@ from .weighting import (
 
 __all__ = [
     "SPREADS",
+    "ClassifierLoss",
     "DenoisingLoss",
     "DiscreteTime",
     "FocusedNoiseLevel",

@@ -10,7 +10,11 @@ from ..model import ScoreModel
 
 
 class Loss(Protocol):
-    """A training objective: one value a sample, to be averaged over the batch."""
+    """A training objective: one value a sample, to be averaged over the batch.
+
+    A loss that needs a random direction says `directed = True`, one that needs the classes `labelled = True`; these
+    are then in `model.labels`.
+    """
 
     def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, z: Tensor, signs: Tensor | None) -> Tensor:
         """`(B,)`.
@@ -18,6 +22,6 @@ class Loss(Protocol):
         x0     images in the model's range `(B, C, H, W)`
         u      uniforms `(B,)`, which choose the times
         z      standard normal, of the shape of x0
-        signs  −1 or +1 with equal odds, of the shape of x0: a random direction; for losses with `directed = True`
+        signs  −1 or +1 with equal odds, of the shape of x0: a random direction, where it is wanted
         """
         ...

@@ -5,31 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..data import Digits, Folder
 from ..errors import RecipeError
-from ..losses import DenoisingLoss, FocusedNoiseLevel
-from ..model import PredictVelocity
-from ..networks import UNetConfig
-from ..training import Training
 from .codec import decode, differences, encode, override, suggest
+from .own import DIGITS, FOLDER, own
+from .paper import cifar10, larger
 from .recipe import Recipe
 
-DIGITS = Recipe(
-    data=Digits(),
-    parametrisation=PredictVelocity(data_std=0.75),
-    network=UNetConfig(channels=32, multipliers=(1, 2, 4), blocks=1, attention=(2,)),
-    loss=DenoisingLoss(times=FocusedNoiseLevel()),
-    training=Training(steps=1300, batch=64, learning_rate=2e-3, warmup=100, cooldown=1.0, save_every=100),
-)
-
-FOLDER = Recipe(
-    data=Folder(),
-    network=UNetConfig(channels=64, multipliers=(1, 2, 4), blocks=2, attention=(2,)),
-    loss=DenoisingLoss(times=FocusedNoiseLevel()),
-    training=Training(steps=100_000, batch=64, learning_rate=2e-4, warmup=1000, ema=0.9999, save_every=1000),
-)
-
-RECIPES = {"digits": DIGITS, "folder": FOLDER}
+RECIPES: dict[str, Recipe] = {**own(), **cifar10(), **larger()}
 
 
 def find(name: str) -> Recipe:

@@ -63,8 +63,9 @@ class Trainer:
 
     @property
     def takes_labels(self) -> bool:
-        """Whether the network is told classes."""
-        return getattr(getattr(self.model.network, "config", None), "classes", 0) > 0
+        """Whether the network, or the loss, is told classes."""
+        classes = getattr(getattr(self.model.network, "config", None), "classes", 0)
+        return classes > 0 or getattr(self.loss, "labelled", False)
 
     @property
     def finished(self) -> bool:
