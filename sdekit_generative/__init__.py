@@ -37,9 +37,9 @@ if TYPE_CHECKING:
         UserError,
     )
     from .evaluation import Bits, Images, evaluate
+    from .forward import MeanReverting, as_process
     from .inverse import restore
     from .likelihood import BitsPerDim, bits_per_dim
-    from .forward import MeanReverting, as_process
     from .losses import (
         ClassifierLoss,
         DenoisingLoss,
