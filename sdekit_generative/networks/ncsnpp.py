@@ -169,8 +169,9 @@ def _attention(config: NCSNppConfig, channels: int) -> SelfAttention:
     return attention
 
 
-def _join(old: Tensor, new: Tensor, rescale: bool) -> Tensor:
-    return (old + new).mul_(ROOT_HALF) if rescale else old + new
+def _join(made: Tensor, h: Tensor, rescale: bool) -> Tensor:
+    """Their sum, in the memory of what a convolution has just made."""
+    return made.add_(h).mul_(ROOT_HALF) if rescale else made.add_(h)
 
 
 class Combine(nn.Module):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -100,16 +101,19 @@ class Residual(nn.Module):
         inner = self.conv_in(inner)
         if self.dense is not None and e is not None:
             inner.add_(self.dense(e)[:, :, None, None])
+        inner = self.dropout(self.norm_out(inner))
         # what a convolution has just made is nobody else's, so that sums need no memory of their own
-        inner = self.conv_out(self.dropout(self.norm_out(inner))).add_(self._shortcut(h))
-        return inner.mul_(ROOT_HALF) if self.rescale else inner
+        out = self._grown(inner, h) if self.early else self.conv_out(inner).add_(self._shortcut(h))
+        return out.mul_(ROOT_HALF) if self.rescale else out
 
     def _shortcut(self, h: Tensor) -> Tensor:
-        if self.skip is None:
-            return h
-        if self.early and self.resample is not None:
-            # a 1×1 convolution commutes with resampling, and is cheaper before it; its bias does not where zeros enter
-            bias = self.skip.bias
-            grown = self.resample(F.conv2d(h, self.skip.weight))
-            return grown if bias is None else grown + bias[:, None, None]
-        return self.skip(h if self.resample is None else self.resample(h))
+        h = h if self.resample is None else self.resample(h)
+        return h if self.skip is None else self.skip(h)
+
+    def _grown(self, inner: Tensor, h: Tensor) -> Tensor:
+        """`W₂ inner + S R h` where R doubles the resolution: `R S h` is the same and cheaper, but for the bias of S."""
+        skip: Any = self.skip  # there is one in every block that changes the resolution
+        last: Any = self.conv_out
+        resample: Any = self.resample
+        out = F.conv2d(inner, last.weight, last.bias + skip.bias, padding=1)
+        return out.add_(resample(F.conv2d(h, skip.weight)))
