@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdekit.analytic import GaussianData, GaussianMixture
 from sdekit.brownian import BrownianGrid
-from sdekit.errors import Incompatible, Status
+from sdekit.errors import Incompatible, SolveFailed, Status
 from sdekit.events import Event
 from sdekit.protocols import Increment, Levy, Noise
 from sdekit.save import SaveAt
@@ -201,12 +201,12 @@ class UnitNoises:
         return Increment(w, h)
 
 
-def variance(process: Any, std: float, solver: Any, n: int, churn: float = 1.0) -> float:
+def variance(process: Any, std: float, solver: Any, n: int, churn: float = 1.0, make: Any = log_snr_grid) -> float:
     """Variance at t_min that the sampler gives for data N(0, std²), exactly."""
     sde = reverse(process, GaussianData(torch.zeros(1, dtype=torch.float64), std=std).score(process), churn=churn)
     x = torch.zeros(1 + 2 * n, 1, dtype=torch.float64)
     x[0] = (std * process.scale(process.t_max)).hypot(process.std(process.t_max))
-    return float(sample(sde, x, solver, log_snr_grid(process, n), path=UnitNoises(n)).square().sum())
+    return float(sample(sde, x, solver, make(process, n), path=UnitNoises(n)).square().sum())
 
 
 def exact_variance(process: Any, std: float) -> float:
@@ -221,11 +221,11 @@ ACCURATE = [s for s in STOCHASTIC if getattr(s, "order", 1) >= 2 or isinstance(s
 @pytest.mark.parametrize("solver", ACCURATE, ids=name)
 def test_standard_deviation_is_right_within_half_a_percent_at_a_hundred_calls(solver, process):
     n = 50 if isinstance(solver, (SEEDS, GottaGoFast)) else 100
+    # Heun's rule does not know the linear part, and wants its steps where the data's structure is decided
+    make = partial(angle_grid, tail=0.2) if isinstance(solver, GottaGoFast) else log_snr_grid
     for std in (0.25, 1.0):
-        wrong = math.sqrt(variance(process, std, solver, n) / exact_variance(process, std)) - 1.0
-        # with steps uniform in ln σ, 50 steps of two calls are few for these two
-        limit = 0.02 if isinstance(solver, (SEEDS, GottaGoFast)) else 0.005
-        assert abs(wrong) < limit
+        wrong = math.sqrt(variance(process, std, solver, n, make=make) / exact_variance(process, std)) - 1.0
+        assert abs(wrong) < 0.005
 
 
 @pytest.mark.parametrize("solver", STOCHASTIC, ids=name)
@@ -397,22 +397,40 @@ def test_a_sample_stopped_by_an_event_leaves_the_others_alone(solver):
     torch.testing.assert_close(stopped.x[through], free[through], rtol=1e-12, atol=1e-12)
 
 
-def test_a_bad_score_spoils_its_own_sample_only():
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("solver", [*SAMPLERS, Restart(DPMSolverPP(2), 0.1, 1.0)], ids=name)
+def test_a_bad_score_spoils_its_own_sample_only(solver, value):
     process = VP()
     flow, x, _ = mixture_problem(process)
 
     def bad(t: Tensor, x: Tensor) -> Tensor:
-        value = flow.score(t, x).clone()
-        value[2] = math.nan
-        return value
+        found = flow.score(t, x).clone()
+        found[2] = value
+        return found
 
-    good = sample(flow, x, UniPC(3), log_snr_grid(process, 12))
-    grid = log_snr_grid(process, 12)
-    broken = probability_flow(process, bad)
-    sol = solve(broken, x, process.t_max, process.t_min, solver=UniPC(3), steps=grid, on_failure="return")
-    assert sol.status.tolist() == [Status.NONFINITE if i == 2 else Status.OK for i in range(len(x))]
+    grid = log_snr_grid(process, 9)
     others = torch.arange(len(x)) != 2
-    torch.testing.assert_close(sol.x[others], good[others], rtol=1e-12, atol=1e-12)
+    equations = (probability_flow, reverse) if solver in STOCHASTIC else (probability_flow,)
+    for make in equations:
+        good = sample(make(process, flow.score), x, solver, grid, seed=3)
+        ends, options = (process.t_max, process.t_min), {"solver": solver, "steps": grid, "seed": 3}
+        sol = solve(make(process, bad), x, *ends, on_failure="return", **options)
+        assert sol.status.tolist() == [Status.NONFINITE if i == 2 else Status.OK for i in range(len(x))]
+        torch.testing.assert_close(sol.x[others], good[others], rtol=1e-12, atol=1e-12)
+        with pytest.raises(SolveFailed, match="1 of 6 samples did not reach t1: 1 NONFINITE: samples 2"):
+            solve(make(process, bad), x, *ends, **options)
+
+
+@pytest.mark.parametrize("solver", SAMPLERS, ids=name)
+def test_a_score_of_wrong_shape_or_dtype_is_an_error_that_says_so(solver):
+    process, x = VP(), torch.ones(4, 3)
+    for score, error, message in (
+        (lambda t, x: x[:, :1], ValueError, r"score\(t, x\) returned shape \(4, 1\) for x of shape \(4, 3\)"),
+        (lambda t, x: x.double(), TypeError, "returned torch.float64 for x of torch.float32"),
+        (lambda t, x: None, TypeError, "must return a tensor shaped like x, got NoneType"),
+    ):
+        with pytest.raises(error, match=message):
+            sample(probability_flow(process, score), x, solver, log_snr_grid(process, 3))
 
 
 def test_saving_between_steps_changes_nothing_and_is_accurate():
