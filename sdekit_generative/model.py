@@ -23,7 +23,7 @@ from sdekit.protocols import as_time, match
 from sdekit.sdes.process import DiffusionProcess
 
 from .data.dequantize import DataRange
-from .parametrisation import EDMPreconditioning, Network, Parametrisation, Predict, PredictNoise, PredictVelocity
+from .parametrisation import EDMPreconditioning, Network, Parametrisation, Predict, PredictNoise, PredictVelocity, told
 from .song2021 import Song2021
 
 Labels = Tensor | int | None
@@ -76,7 +76,7 @@ class ScoreModel:
 
     def noise(self, t: Tensor | float, x: Tensor) -> Tensor:
         """ε̂(t, x), the estimate of z; t is 0-d or `(B, 1, …, 1)`, x is `(B, C, H, W)`."""
-        t = as_time(t, x.device)
+        t = as_time(t)  # 0-d times stay on the CPU: a copy would make the device wait
         if self.labels is None:
             return self._noise(t, x, None)
         labels = self._labels(x)
@@ -110,7 +110,7 @@ class ScoreModel:
 
     def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:
         """The score at (t, x), of the shape of x."""
-        t = as_time(t, x.device)
+        t = as_time(t)
         return -self.noise(t, x) / match(self.process.std(t), x)
 
 
@@ -141,11 +141,11 @@ class ClassifierGuided:
 
     def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:
         """The guided score at (t, x), of the shape of x."""
-        t = as_time(t, x.device)
+        t = as_time(t)
         keep_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             leaf = x if keep_graph and x.requires_grad else x.detach().requires_grad_(True)
-            c = self.process.log_sigma(t).to(torch.float32).reshape(-1).expand(len(x))
+            c = told(self.process.log_sigma(t), x)
             logits = self.classifier((leaf / match(self.process.scale(t), leaf)).to(torch.float32), c)
             labels = torch.as_tensor(self.labels, dtype=torch.int64, device=x.device).expand(len(x))
             chosen = logits.log_softmax(1).gather(1, labels[:, None]).sum()

@@ -31,7 +31,10 @@ class Parametrisation(Protocol):
 
 def told(value: Tensor, x: Tensor) -> Tensor:
     """A number for each sample, float32 `(B,)`, from 0-d or `(B, 1, …, 1)`."""
-    return value.to(torch.float32).reshape(-1).expand(len(x))
+    if value.ndim:
+        return value.to(torch.float32).reshape(-1).expand(len(x))
+    # a number of the CPU meets a tensor of the device without a copy, for which the device would have to wait
+    return x.new_ones(len(x), dtype=torch.float32) * value.to(torch.float32)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ class Langevin:
         if std is None:  # not an affine process: the score alone tells the width of p_t
             return length
         slack = 1.0 + 4.0 * (2.0 / size) ** 0.5
-        return torch.minimum(slack * length, torch.as_tensor(match(std(t) ** 2, score)).to(score))
+        # the product takes a number of the CPU to the device of the score without making that wait
+        return torch.minimum(slack * length, torch.ones_like(length) * match(std(t) ** 2, score))
 
 
 @dataclass(frozen=True)

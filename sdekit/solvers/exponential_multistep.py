@@ -48,13 +48,23 @@ class History(NamedTuple):
 
     def then(self, t: Tensor, clock: Tensor, value: Tensor, push: Tensor) -> History:
         count = len(self.clocks)
-        clocks = (_column(clock, value), *self.clocks)[:count]
-        return History(clocks, (value, *self.values)[:count], _column(t, value), push, self.origin, self.start)
+        clocks = tuple(_column(c, value) for c in (clock, *self.clocks)[:count])
+        start = _column(self.start, value)
+        return History(clocks, (value, *self.values)[:count], _column(t, value), push, self.origin, start)
+
+    def plain(self) -> History:
+        """The same with times of all samples as numbers, which meet states on any device without a copy."""
+        clocks = tuple(_number(c) for c in self.clocks)
+        return self._replace(clocks=clocks, time=_number(self.time), start=_number(self.start))
 
 
 def _column(t: Tensor, x: Tensor) -> Tensor:
     """A time for all samples as `(1, …, 1)` of x's rank, so that a mask over samples can tell it apart."""
     return t.reshape((1,) * x.ndim) if t.ndim == 0 else t
+
+
+def _number(t: Tensor) -> Tensor:
+    return t.reshape(()) if t.numel() == 1 else t
 
 
 def _combine(factor: Tensor, weights: list[Tensor], values: list[Tensor], x: Tensor) -> Tensor:
@@ -110,7 +120,7 @@ class ExponentialAdams:
         return History.empty(t, x, max(self.order, self.corrector, 2) - 1)
 
     def step(self, sde: Any, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
-        history, eta = History(*state), eta_of(self.noise_level, sde)
+        history, eta = History(*state).plain(), eta_of(self.noise_level, sde)
         form, process, known = self.form, sde.process, history.known
         leg = form.leg(process, span.t0, span.t1, eta)
         values = [form.value(sde, span.t0, x), *history.values[:known]]
