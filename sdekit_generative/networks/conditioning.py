@@ -37,9 +37,7 @@ class Conditioning(nn.Module):
             self.features = RandomFourier(2 * channels, fourier_scale) if fourier else Positions(channels)
             self.dense_in = scaled_uniform(nn.Linear(2 * channels if fourier else channels, width))
             self.dense_out = scaled_uniform(nn.Linear(width, width))
-        self.label = nn.Embedding(classes + 1, width) if classes else None
-        if self.label is not None:
-            nn.init.zeros_(self.label.weight)
+        self.label = ClassEmbedding(classes, width) if classes else None
 
     def forward(self, c: Tensor, labels: Tensor | None) -> Tensor | None:
         """C and labels are `(B,)`. Raises ValueError for labels that are no classes of this network."""
@@ -47,18 +45,35 @@ class Conditioning(nn.Module):
         if self.features is not None:
             told = self.dense_out(self.activation(self.dense_in(self.features(c))))
         if self.label is not None:
-            named = self.label(self._places(labels, len(c), c.device))
+            named = self.label(labels, len(c), c.device)
             told = named if told is None else told + named
         elif labels is not None:
-            raise ValueError("labels were given to a network without classes; build it with classes=… in its config")
+            refuse_labels()
         return None if told is None else self.activation(told)
 
-    def _places(self, labels: Tensor | None, batch: int, device: torch.device) -> Tensor:
-        """Rows of the label embedding: the last one stands for no class."""
-        if labels is None:
-            return torch.full((batch,), self.classes, dtype=torch.int64, device=device)
-        check_labels(labels, batch, self.classes)
-        return torch.where(labels < 0, self.classes, labels).to(device)
+
+class ClassEmbedding(nn.Embedding):
+    """A vector for each class, and a last one for "no class"; all zero before training.
+
+    classes, width: how many, and how long.
+    """
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__(classes + 1, width)
+        self.classes = classes
+        nn.init.zeros_(self.weight)
+
+    def forward(self, input: Tensor | None, batch: int, device: torch.device) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """`(batch, width)`; labels are classes `(batch,)`, −1 for none; None stands for none at all."""
+        if input is None:
+            return self.weight[-1].expand(batch, -1)
+        check_labels(input, batch, self.classes)
+        return super().forward(torch.where(input < 0, self.classes, input).to(device))
+
+
+def refuse_labels() -> None:
+    """Raises ValueError: a network without classes was given labels."""
+    raise ValueError("labels were given to a network without classes; build it with classes=… in its config")
 
 
 def sigma_of(k: Tensor, sigma_max: float, sigma_min: float, levels: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from .attention import SelfAttention
 from .blocks import Downsample, ResidualBlock, Upsample, group_norm, silent
+from .conditioning import ClassEmbedding, refuse_labels
 from .embeddings import NoiseEmbedding
 
 
@@ -28,6 +29,7 @@ class UNetConfig:
     attention    levels (0 is full resolution) that have self-attention after every block
     heads        attention heads
     dropout      probability of dropping a feature inside a residual block
+    classes      number of classes; 0 for a network without labels
     """
 
     channels: int = 64
@@ -36,12 +38,15 @@ class UNetConfig:
     attention: tuple[int, ...] = (1,)
     heads: int = 1
     dropout: float = 0.0
+    classes: int = 0
 
     def __post_init__(self) -> None:
         if self.channels < 1 or self.blocks < 1 or not self.multipliers or min(self.multipliers) < 1:
             raise ValueError(f"channels, blocks and multipliers: expected 1 or more, got {self}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout: expected a probability in [0, 1), got {self.dropout}")
+        if self.classes < 0:
+            raise ValueError(f"classes: expected 0 or more, got {self.classes}")
         if any(level not in range(len(self.multipliers)) for level in self.attention):
             raise ValueError(f"attention: expected levels from 0 to {len(self.multipliers) - 1}, got {self.attention}")
 
@@ -115,10 +120,11 @@ class _Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """`(x, c) → F(x, c)`, an image of the shape of x. The last layer starts at zero, so F = 0 before training."""
+    """`(x, c, labels=None) → F`, an image of the shape of x. The last layer starts at zero, so F = 0 before training."""
 
     def __init__(self, config: UNetConfig, image_channels: int) -> None:
         super().__init__()
+        self.config = config
         widths, embedding = config.widths, 4 * config.channels
         self.embed = NoiseEmbedding(embedding)
         self.enter = nn.Conv2d(image_channels, widths[0], 3, padding=1)
@@ -142,9 +148,14 @@ class UNet(nn.Module):
             width = widths[level]
         self.leave_norm = group_norm(width)
         self.leave = silent(nn.Conv2d(width, image_channels, 3, padding=1))
+        self.label = ClassEmbedding(config.classes, embedding) if config.classes else None
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, labels: Tensor | None = None) -> Tensor:
         e = self.embed(c)
+        if self.label is not None:
+            e = e + self.label(labels, len(c), c.device)
+        elif labels is not None:
+            refuse_labels()
         # channels last is the faster memory layout for convolutions, on CPUs and GPUs alike
         h = self.enter(x.contiguous(memory_format=torch.channels_last))
         skips = [h]

@@ -34,6 +34,23 @@ def test_every_weight_and_both_inputs_matter():
     assert all(float(p.grad.abs().max()) > 0 for p in (x, c, *network.parameters()))
 
 
+def test_labels_go_with_their_images_and_none_is_minus_one():
+    network = _random(UNetConfig(8, (1, 2), 1, (1,), classes=3), 1)
+    x, c, labels, order = (
+        torch.randn(4, 1, 8, 8),
+        torch.randn(4),
+        torch.tensor([2, 0, -1, 1]),
+        torch.tensor([3, 1, 0, 2]),
+    )
+    with torch.no_grad():
+        out = network(x, c, labels)
+        torch.testing.assert_close(network(x[order], c[order], labels[order]), out[order], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(network(x, c)[2], out[2], rtol=1e-4, atol=1e-5)
+        assert float((network(x, c) - out)[0].abs().max()) > 1e-3
+    with pytest.raises(ValueError, match="classes="):
+        _random(UNetConfig(8, (1, 2), 1, (1,)), 1)(x, c, labels)
+
+
 def test_images_of_a_batch_do_not_mix():
     network = _random(UNetConfig(8, (1, 2), 1, (1,)), 1)
     x, c = torch.randn(6, 1, 8, 8), torch.randn(6)
@@ -55,6 +72,7 @@ def test_sinusoids_tell_all_noise_levels_apart():
         {"multipliers": ()},
         {"attention": (3,)},
         {"dropout": 1.0},
+        {"classes": -1},
     ],
 )
 def test_impossible_networks_are_refused(wrong):
