@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from sdekit.processes import ProcessFailed, processes
 from .data import Dataset
 from .describe import describe, describe_model, versions
 from .errors import UserError
-from .folder import settle
+from .folder import held, settle
 from .metrics import FeatureNetwork, Statistics
 from .metrics.report import FEWEST, METRICS, NEEDS_FEATURES, NEEDS_REFERENCE, compare
 from .model import ScoreModel
@@ -67,10 +67,12 @@ def evaluate(
             raise UserError("evaluate: several processes need a folder= that all of them can write to")
         with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
             try:
-                with group.together():
-                    if group.leads:
-                        settle(Path(place), plan(model, task.images))
-                return task.run(wanted, Workshop(model, Path(place), group, bar))
+                with ExitStack() as lock:
+                    with group.together():
+                        if group.leads:
+                            settle(Path(place), plan(model, task.images))
+                            lock.enter_context(held(Path(place)))
+                    return task.run(wanted, Workshop(model, Path(place), group, bar))
             except ProcessFailed as problem:
                 raise UserError(str(problem)) from None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,25 @@ from .errors import UserError
 from .recipes import differences
 from .training.files import as_json, replace_file
 
-_PLAN = "plan.json"
+_PLAN, _LOCK = "plan.json", ".lock"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds the folder for this launch; the system lets go however it ends. Raises UserError where another has it."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    with (folder / _LOCK).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{folder}: another evaluation is at work there; wait for it, or choose another folder"
+            ) from None
+        yield
 
 
 def settle(folder: Path, plan: dict[str, Any]) -> None:

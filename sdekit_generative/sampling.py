@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdekit.arguments import check_has
+from sdekit.arguments import check_has, check_integer
 from sdekit.random import Purpose, as_draws
 from sdekit.save import SaveAt
 
@@ -58,8 +58,9 @@ def draw(
     guidance: float = 1.0,
 ) -> Samples:
     """Images first … first + n − 1 of the seed, with the count of work. See `generate`."""
-    if n < 1 or batch < 1 or first < 0:
-        raise ValueError(f"expected n ≥ 1, batch ≥ 1 and first ≥ 0, got n={n}, batch={batch}, first={first}")
+    check_integer("n: the number of images", n, 1)
+    check_integer("batch", batch, 1)
+    check_integer("first: the index of an image", first, 0)
     if labels is None:
         labels, guidance = model.labels, model.guidance
     if labels is not None and len(inspect.signature(model.network.forward).parameters) < 3:

@@ -35,21 +35,26 @@ class KernelDistance:
     per_subset: Tensor
 
 
-def kernel_distance(a: Tensor, b: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> KernelDistance:
+def kernel_distance(a: Tensor, b: Tensor, subsets: int = 100, size: int | None = None, seed: int = 0) -> KernelDistance:
     """KID of features `(N, F)` and `(M, F)`: the same for the same features, in the same order, and the same seed.
 
-    size  samples in a subset, cut to what the smaller set has
+    size  samples in a subset, cut to what the smaller set has. None for the published 1000, or a tenth of the smaller
+          set where that is less: the mean does not depend on it, and the standard error wants several subsets
 
-    Raises ValueError for sets that do not fit or have fewer than 2 samples.
+    Raises ValueError for sets that do not fit, have fewer than 2 samples, or are not finite.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"features: expected (N, F) and (M, F), got {tuple(a.shape)} and {tuple(b.shape)}")
-    size = min(size, len(a), len(b))
+    fewest = min(len(a), len(b))
+    size = min(1000, max(2, fewest // 10)) if size is None else size
+    size = min(size, fewest)
     if size < 2 or subsets < 1:
         raise ValueError(f"features: a kernel distance needs 2 or more of each set, got {len(a)} and {len(b)}")
+    if not bool(torch.isfinite(a).all() & torch.isfinite(b).all()):
+        raise ValueError("features: some are not finite")
     from_a, from_b = (_deal(len(x), size, fold(seed, which)) for which, x in enumerate((a, b)))
     found = torch.stack([discrepancy(a[next(from_a)].double(), b[next(from_b)].double()) for _ in range(subsets)])
-    independent = min(subsets, min(len(a), len(b)) // size)
+    independent = min(subsets, fewest // size)
     error = float(found.std()) / math.sqrt(independent) if independent > 1 else math.nan
     return KernelDistance(float(found.mean()), error, found)
 

@@ -107,6 +107,22 @@ def test_a_folder_of_another_evaluation_is_left_alone(tiny_run, gaussian, tmp_pa
         evaluate(model, DIGITS, images=FEW, **how)
 
 
+def test_a_folder_at_work_is_left_alone(tiny_run, tmp_path):
+    model, asked = load(tiny_run), dataclasses.replace(FEW, n=16)
+    seen = []
+
+    class Nosy(DigitFeatures):
+        def __call__(self, images, levels):
+            if len(images) > 1 and not seen:
+                with pytest.raises(UserError, match="another evaluation is at work there"):
+                    evaluate(model, DIGITS, images=asked, features=DigitFeatures(), folder=tmp_path / "e")
+                seen.append(True)
+            return super().__call__(images, levels)
+
+    evaluate(model, DIGITS, images=asked, features=Nosy(), folder=tmp_path / "e")
+    assert seen
+
+
 def test_statistics_in_a_file_stand_for_the_images(tiny_run, tmp_path):
     model = load(tiny_run)
     measure_images(DIGITS, DigitFeatures(), keep=True).save(tmp_path / "s.npz")

@@ -107,9 +107,9 @@ def test_a_forward_trajectory_has_the_law_of_the_process_at_every_frame(gaussian
         assert abs(float(numbers.std()) / std - 1) < 4 / math.sqrt(2 * numbers.numel())
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"n": 1, "batch": 0}, {"n": 1, "first": -1}])
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"n": 2.5}, {"n": 1, "batch": 0}, {"n": 1, "first": -1}])
 def test_impossible_requests_are_refused(gaussian, wrong):
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises((ValueError, TypeError), match="must be an integer"):
         generate(gaussian, **wrong)
 
 

@@ -50,9 +50,12 @@ def test_subsets_of_a_deal_have_nothing_in_common_and_sets_do_not_share_their_sh
 
 
 def test_few_samples_are_cut_to_fit_and_too_few_refused():
-    found = kernel_distance(_normal(7, 3, 0), _normal(50, 3, 1), subsets=3)
+    found = kernel_distance(_normal(7, 3, 0), _normal(50, 3, 1), subsets=3, size=1000)
     assert math.isfinite(found.mean)
     assert math.isnan(found.standard_error)
+    assert math.isfinite(kernel_distance(_normal(7, 3, 0), _normal(50, 3, 1), subsets=3).standard_error)
+    with pytest.raises(ValueError, match="not finite"):
+        kernel_distance(_normal(7, 3, 0), _normal(50, 3, 1) * math.nan)
     with pytest.raises(ValueError, match="2 or more of each set, got 1 and 50"):
         kernel_distance(_normal(1, 3, 0), _normal(50, 3, 1))
     with pytest.raises(ValueError, match=r"got \(5, 3\) and \(5, 4\)"):
