@@ -6,7 +6,7 @@
     sg.interop.score_sde.load_averages(network, saved)
     model = sg.ScoreModel(network, sg.VE(...), sg.Song2021(), sg.DataRange(0, 1), (3, 32, 32), 256)
 
-Works at any size and with any options of NCSN++, DDPM++, DDPM and NCSNv2.
+Works at any size and with any options of NCSN++, DDPM++, DDPM and NCSNv2; `settings(config)` reads a configuration of it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,20 @@ from ..errors import CheckpointError, UserError
 from ..networks.ncsnpp import NCSNpp
 from ..networks.ncsnv2 import NCSNv2
 from .layout import Entry, ncsnpp_entries, ncsnv2_entries
+from .settings import Settings, settings
+
+__all__ = [
+    "Saved",
+    "Settings",
+    "averaged",
+    "entries",
+    "load",
+    "load_averages",
+    "read",
+    "save",
+    "settings",
+    "state_dict",
+]
 
 _PREFIX = "module."  # of torch's DataParallel
 _SHOWN = 3  # names in a message
