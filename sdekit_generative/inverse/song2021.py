@@ -4,6 +4,9 @@ A frame of coordinates in which the observation is a part of the entries: the pi
 after a rotation of the colours. With m the mask of that part and c the observation in the frame,
 
     c(x) ← c(x) (1 − m) + (s c + std z) m
+
+To replay that code's colourisation number by number, draw as it does: its noise fills the memory of tensors whose colours
+lie side by side, `(B, H, W, C)`, after the first rotation.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ class Song2021:
 
     @cached_property
     def _known(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The image that stands for the observation, the mask, and the image in the frame."""
+        """The image that stands for the observation, the mask, and that image in the frame."""
         y, operator = self.measurement.y, self.measurement.operator
         if isinstance(operator, Inpaint):
             mask = operator.keep(torch.ones_like(y))
@@ -73,9 +76,9 @@ class Song2021:
 
     def start(self, x: Tensor) -> Tensor:
         """The prior's state with the clean observation in it."""
-        # the published code masks pixels here, before the rotation
-        image, mask, _ = self._known
-        return self._leave(self._enter(image * mask + x * (1.0 - mask)))
+        # the published code takes the prior's part in pixels, before the rotation, and the observation's after it
+        _, mask, part = self._known
+        return self._leave(part * mask + self._enter(x * (1.0 - mask)))
 
     def noised(self, process: Any, t: Tensor, x: Tensor, z: Tensor) -> Tensor:
         return self._put(x, self._known[2] * float(process.scale(t)) + z * float(process.std(t)))

@@ -9,6 +9,7 @@ import torch
 from sdekit.analytic import GaussianData
 from sdekit.errors import Incompatible
 from sdekit.protocols import expand
+from sdekit.random import KeyedDraws, Purpose
 from sdekit.scores.correctors import Langevin
 from sdekit.scores.predictor_corrector import PredictorCorrector
 from sdekit.scores.predictors import ReverseDiffusion
@@ -22,6 +23,7 @@ from sdekit_generative.inverse import (
     DPS,
     MMPS,
     TMPD,
+    Colorize,
     CompressedSensing,
     DiffPIR,
     Downsample,
@@ -42,6 +44,7 @@ from sdekit_generative.inverse import (
     sample_posterior,
 )
 from sdekit_generative.inverse.particles import resample
+from sdekit_generative.song2021_sampler import Song2021PC
 
 from .problems import SHAPE, Problem, noise
 
@@ -432,3 +435,59 @@ def test_particles_need_a_likelihood():
         sample_posterior(problem.route(4), problem.measurement, TwistedSMC())
     with pytest.raises(ValueError, match="8 particles"):
         sample_posterior(problem.route(4), problem.measurement, TwistedSMC(particles=8), n=9)
+
+
+@pytest.mark.parametrize("operator", [Inpaint(torch.tensor([[1, 0], [1, 0]])), Colorize()], ids=["inpaint", "colorize"])
+def test_the_published_codes_replacement_is_replayed_line_by_line(operator):
+    process, x, draws = VE(0.01, 20.0), noise(2, 3, 2, 2), KeyedDraws(0)
+    y = operator(noise(2, 3, 2, 2, seed=1))
+    route = Song2021PC(steps=4).route(_Model(process))
+    measurement = Measurement.of(operator, y, 0.0, (3, 2, 2))
+    method = Replacement(compat="song2021")
+    conditioned = method.condition(route, measurement, Tally())
+    found = conditioned.solve(method.start(x, measurement), draws).mean
+
+    rotation = torch.tensor(
+        [
+            [0.57735014, -0.81649649, 4.7008697e-8],
+            [0.57735026, 0.40824834, 0.70710671],
+            [0.57735026, 0.40824822, -0.70710683],
+        ]
+    )
+    turn, back = rotation.double(), torch.linalg.inv(rotation).double()
+    mask = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
+    if isinstance(operator, Inpaint):
+        turn = back = torch.eye(3, dtype=torch.float64)
+        mask[..., 0] = 1.0
+    else:
+        mask[:, :1] = 1.0
+    known = torch.einsum("bihw,ij->bjhw", y.expand(2, 3, 2, 2), turn)
+
+    def put(x, part):
+        return torch.einsum("bihw,ij->bjhw", torch.einsum("bihw,ij->bjhw", x, turn) * (1 - mask) + part * mask, back)
+
+    def random(purpose, step, part=0):
+        return draws.normal(purpose, step, (2, 3, 2, 2), torch.float64, torch.device("cpu"), part=part)
+
+    x = torch.einsum("bihw,ij->bjhw", known * mask + torch.einsum("bihw,ij->bjhw", x * (1 - mask), turn), back)
+    sigmas = 0.01 * 2000.0 ** (torch.arange(4, dtype=torch.float64) / 3)
+    for step, t in enumerate(torch.linspace(1.0, 1e-5, 4, dtype=torch.float64)):
+        std = float(process.std(t))
+        score, z = _Model(process)(t, x), random(Purpose.CORRECTOR, step)
+        size = 2.0 * (0.16 * z.flatten(1).norm(dim=1).mean() / score.flatten(1).norm(dim=1).mean()) ** 2
+        x = put(x + size * score + (2.0 * size) ** 0.5 * z, known + std * random(Purpose.CHURN, step, 63))
+        k = int(t * 3)
+        variance = sigmas[k] ** 2 - (sigmas[k - 1] ** 2 if k > 0 else 0.0)
+        mean = x + variance * _Model(process)(t, x)
+        x = put(mean + variance**0.5 * random(Purpose.PATH, step), known + std * random(Purpose.CHURN, step, 66))
+    torch.testing.assert_close(found, put(x, known), rtol=1e-7, atol=1e-8)
+
+
+class _Model:
+    """The score of N(0, 1), with what a sampler asks of a model."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def __call__(self, t, x):
+        return -x / (1.0 + self.process.std(t) ** 2)
