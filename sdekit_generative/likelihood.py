@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdekit.arguments import check_integer
 from sdekit.protocols import Solver, StepControl
 from sdekit.random import as_draws
 from sdekit.scores.divergence import Exact, Hutchinson
@@ -67,6 +68,15 @@ def bits_per_dim(
         raise ValueError(f"images: expected (N, {', '.join(map(str, model.shape))}), got {tuple(images.shape)}")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"images: expected uint8 levels or floats in [0, 1], got {images.dtype}")
+    check_integer("batch", batch, 1)
+    check_integer("first: the index of an image", first, 0)
+    broken = torch.nonzero(~torch.isfinite(images).flatten(1).all(1)).flatten()
+    if len(broken):
+        raise ValueError(
+            f"images: {len(broken)} of {len(images)} hold NaN or infinities, the first of them image {int(broken[0])}"
+        )
+    if images.dtype == torch.uint8 and int(images.max()) >= model.levels:
+        raise ValueError(f"images: the model has levels 0 to {model.levels - 1}, got {int(images.max())}")
     control = Adaptive(rtol=1e-3, atol=1e-3) if steps is None else steps
     results: list[Tensor] = []
     evaluations = 0

@@ -7,7 +7,8 @@ over subsets of m samples of each set, then averaged. Unlike the Fréchet distan
 of samples, and for equal laws it is zero, so that estimates are negative half of the time.
 
 Subsets are dealt from a shuffled pack that is shuffled again when it runs out. Those of one deal have no sample in
-common, so that their spread is that of independent estimates; the standard error counts as many as one deal gives.
+common, so that their spread is that of independent estimates; the standard error counts as many as one deal gives, and
+is an upper bound where subsets are dealt more than once.
 
 Reference: Bińkowski, Sutherland, Arbel, Gretton (2018), "Demystifying MMD GANs", §4; Gretton et al. (2012), equation 3.
 """

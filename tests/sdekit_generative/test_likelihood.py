@@ -101,3 +101,14 @@ def test_floats_are_taken_as_they_are(gaussian):
 def test_images_that_do_not_fit_the_model_are_refused(gaussian, images):
     with pytest.raises(ValueError, match="images: expected"):
         bits_per_dim(gaussian, images)
+
+
+def test_images_that_have_no_likelihood_are_named(gaussian):
+    images = torch.rand(3, 1, 4, 4)
+    images[1, 0, 2, 2] = math.nan
+    with pytest.raises(ValueError, match="1 of 3 hold NaN or infinities, the first of them image 1"):
+        bits_per_dim(gaussian, images)
+    with pytest.raises(ValueError, match="levels 0 to 16, got 17"):
+        bits_per_dim(gaussian, LEVELS + (17 - LEVELS.max()))
+    with pytest.raises(ValueError, match="batch must be an integer of 1"):
+        bits_per_dim(gaussian, LEVELS, batch=0)
