@@ -13,6 +13,8 @@ from .options import Changes, Count, changes, say
 if TYPE_CHECKING:
     from ..recipes import Recipe
 
+_SIZES = {"Cifar10": 32, "Digits": 8}  # of data that have one size only
+
 
 @app.command(name="import")
 def import_(
@@ -48,8 +50,7 @@ def import_(
     from ..recipes import override
 
     chosen = override(_recipe(recipe), changes(set_))
-    known = getattr(chosen.data, "size", None)
-    side = size or known
+    side = size or getattr(chosen.data, "size", _SIZES.get(type(chosen.data).__name__))
     if not isinstance(side, int):
         raise UserError(f"--size: the recipe {recipe} does not say the size of its images; give --size")
     saved = import_checkpoint(checkpoint, out, chosen, (channels, side, side), levels)
