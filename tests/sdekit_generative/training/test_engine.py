@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from sdekit_generative.errors import CheckpointError, TrainingDiverged
+from sdekit_generative.errors import CheckpointError, RunError, TrainingDiverged
 from sdekit_generative.train import load_images
 from sdekit_generative.training import Checkpoint, Trainer, Training, checkpoint
 
@@ -100,11 +100,122 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tiny):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"cooldown": 1.5}, {"ema": 1.0}, {"keep": 0}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"batch": 0},
+        {"learning_rate": 0.0},
+        {"cooldown": 1.5},
+        {"ema": 1.0},
+        {"keep": 0},
+        {"clip": 0.0},
+        {"accumulate": 0},
+        {"precision": "float8"},
+        {"times": "even"},
+        {"measure": "beauty"},
+        {"power_ema": (0.3,)},
+        {"processes": 0},
+        {"label_dropout": 1.5},
+        {"measure_every": -1},
+    ],
 )
 def test_impossible_training_is_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         Training(**wrong)
+
+
+def _steps(trainer: Trainer, n: int) -> list[float]:
+    return [trainer.step() for _ in range(n)]
+
+
+def _weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.model.network.parameters()])
+
+
+@pytest.mark.parametrize("times", ["stratified", "antithetic", "independent"])
+def test_a_batch_taken_in_parts_gives_the_weights_of_the_whole(tiny, times):
+    whole, parts = _trainer(tiny, times=times, flip=True), _trainer(tiny, times=times, flip=True, accumulate=4)
+    losses = [(whole.step(), parts.step()) for _ in range(5)]
+    assert max(abs(a - b) for a, b in losses) < 1e-5
+    assert float((_weights(whole) - _weights(parts)).abs().max()) < 1e-5
+    with pytest.raises(RunError, match="8 images a process and step cannot be taken in 3 equal parts"):
+        _trainer(tiny, accumulate=3)
+
+
+def test_half_of_the_images_are_mirrored_anew_at_each_step(tiny):
+    trainer, seen = _trainer(tiny, flip=True, batch=400), []
+    good = trainer.dequantisation
+
+    def watched(levels, *arguments):
+        seen.append(levels)
+        return good(levels, *arguments)
+
+    trainer.dequantisation = watched
+    shares = []
+    for step in range(3):
+        trainer.step()
+        own = trainer.images.images[trainer._places(step)]
+        mirrored = (seen[step] == own.flip(-1)).flatten(1).all(1)
+        assert (mirrored | (seen[step] == own).flatten(1).all(1)).all()
+        shares.append(float(mirrored.float().mean()))
+    assert all(abs(share - 0.5) < 4 * 0.5 / 400**0.5 for share in shares)
+    assert len(set(shares)) == 3
+
+
+def test_without_a_limit_the_gradient_stays_as_it_is(tiny):
+    free, bound = _trainer(tiny, clip=None), _trainer(tiny, clip=1e9)
+    assert [free.step(), free.step()] == [bound.step(), bound.step()]
+    assert free.gradient_norm == bound.gradient_norm > 0
+
+
+def test_bfloat16_trains_close_to_float32_with_weights_in_float32(tiny):
+    full, half = _trainer(tiny), _trainer(tiny, precision="bfloat16")
+    for _ in range(4):
+        assert half.step() == pytest.approx(full.step(), rel=0.05)
+    assert all(p.dtype is torch.float32 for p in half.model.network.parameters())
+    assert not torch.equal(_weights(full), _weights(half))
+
+
+def test_float16_goes_on_from_a_checkpoint_bit_for_bit_with_its_scale(tiny, tmp_path):
+    whole = _trainer(tiny, precision="float16")
+    losses = [whole.step() for _ in range(8)]
+    part = _trainer(tiny, precision="float16")
+    for _ in range(4):
+        part.step()
+    saved = checkpoint.read(checkpoint.write(tmp_path, 4, part.checkpoint(), keep=1))
+    assert saved.state["scaler"]["scale"] > 1.0
+    again = _trainer(tiny, precision="float16")
+    again.restore(saved)
+    assert [again.step() for _ in range(4)] == losses[4:]
+    assert _same(whole.checkpoint(), again.checkpoint())
+
+
+def test_an_overflow_in_float16_leaves_the_step_out_and_halves_the_scale(tiny):
+    trainer = _trainer(tiny, precision="float16")
+    trainer.step()
+    before, scale = _weights(trainer).clone(), trainer.checkpoint().state["scaler"]["scale"]
+    loss = trainer.loss
+    trainer.loss = lambda *arguments: loss(*arguments) * math.inf
+    trainer.step()
+    assert torch.equal(_weights(trainer), before)
+    assert trainer.checkpoint().state["scaler"]["scale"] == scale / 2
+    with pytest.raises(TrainingDiverged):
+        _steps(trainer, 30)
+    assert torch.equal(_weights(trainer), before)
+
+
+def test_the_power_averages_are_saved_and_restored(tiny, tmp_path):
+    whole, part = _trainer(tiny, power_ema=(0.05, 0.1)), _trainer(tiny, power_ema=(0.05, 0.1))
+    for _ in range(6):
+        whole.step()
+    for _ in range(3):
+        part.step()
+    again = _trainer(tiny, power_ema=(0.05, 0.1))
+    again.restore(checkpoint.read(checkpoint.write(tmp_path, 3, part.checkpoint(), keep=1)))
+    for _ in range(3):
+        again.step()
+    for ours, theirs in zip(whole.power_emas, again.power_emas, strict=True):
+        assert all(torch.equal(ours.averages[n], theirs.averages[n]) for n in ours.averages)
 
 
 @pytest.mark.slow
