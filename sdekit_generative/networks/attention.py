@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .initialise import scaled_uniform
 
@@ -38,3 +41,13 @@ class SelfAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
         added = self.out(mixed.reshape(batch, height, width, channels).permute(0, 3, 1, 2)).add_(h)
         return added.mul_(ROOT_HALF) if self.rescale else added
+
+
+def differentiable(x: Tensor, weight: Tensor) -> AbstractContextManager[object]:
+    """Inside, attention can be differentiated as often as its use asks for, by x, the input of a network, and weights.
+
+    Where gradients by both are wanted, as in sliced score matching, they may be gradients of gradients, which the fast
+    kernels of attention do not have.
+    """
+    both = x.requires_grad and weight.requires_grad and torch.is_grad_enabled()
+    return sdpa_kernel(SDPBackend.MATH) if both else nullcontext()

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import ROOT_HALF, SelfAttention
+from .attention import ROOT_HALF, SelfAttention, differentiable
 from .conditioning import Conditioning, sigma_of
 from .initialise import scaled_uniform
 from .options import check_choice, check_divisible, check_positive, check_probability
@@ -334,7 +334,11 @@ class NCSNpp(nn.Module):
         Raises ValueError for images whose sides cannot be halved often enough, or labels that do not fit.
         """
         check_divisible(tuple(x.shape), len(self.down))
-        e = self.embed(c, labels)
+        with differentiable(x, self.enter.weight):
+            out = self._evaluate(x, self.embed(c, labels))
+        return out / self._sigma(c)[:, None, None, None] if self.config.scale_by_sigma else out
+
+    def _evaluate(self, x: Tensor, e: Tensor | None) -> Tensor:
         # channels last is the faster memory layout for convolutions, on CPUs and GPUs alike
         x = x.contiguous(memory_format=torch.channels_last)
         x = x if self.config.centered else 2.0 * x - 1.0
@@ -352,7 +356,7 @@ class NCSNpp(nn.Module):
         for part in self.up:
             h, image = part(h, e, skips, image, self._run)
         out: Any = image if self.leave is None else self.leave(h)
-        return out / self._sigma(c)[:, None, None, None] if self.config.scale_by_sigma else out
+        return out
 
     def _run(self, block: nn.Module, h: Tensor, e: Tensor | None) -> Tensor:
         if self.config.checkpoint and torch.is_grad_enabled():

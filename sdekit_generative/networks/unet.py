@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import SelfAttention
+from .attention import SelfAttention, differentiable
 from .blocks import Downsample, ResidualBlock, Upsample, group_norm, silent
 from .conditioning import ClassEmbedding, refuse_labels
 from .embeddings import NoiseEmbedding
@@ -156,6 +156,10 @@ class UNet(nn.Module):
             e = e + self.label(labels, len(c), c.device)
         elif labels is not None:
             refuse_labels()
+        with differentiable(x, self.enter.weight):
+            return self._evaluate(x, e)
+
+    def _evaluate(self, x: Tensor, e: Tensor) -> Tensor:
         # channels last is the faster memory layout for convolutions, on CPUs and GPUs alike
         h = self.enter(x.contiguous(memory_format=torch.channels_last))
         skips = [h]

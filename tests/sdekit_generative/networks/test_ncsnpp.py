@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sdekit_generative.networks import DDPMConfig, DDPMppConfig, NCSNppConfig
+from sdekit_generative.networks import DDPMConfig, DDPMppConfig, NCSNppConfig, UNetConfig
 from sdekit_generative.networks.attention import SelfAttention
 from sdekit_generative.networks.embeddings import Positions, RandomFourier
 from sdekit_generative.networks.initialise import scaled_uniform
@@ -246,6 +246,35 @@ def test_checkpointing_changes_no_gradient_dropout_included():
         network(*_inputs()).square().sum().backward()
         grads.append([p.grad for p in network.parameters() if p.requires_grad])
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+@pytest.mark.parametrize("config", [TINY, UNetConfig(8, (1, 2), 1, (1,))], ids=lambda c: type(c).__name__)
+def test_gradients_of_gradients_are_those_of_finite_differences(config):
+    """Of vᵀ ∇ₓ(vᵀ F) by a weight, as sliced score matching needs them, attention included."""
+    network = _spoken(config).double()
+    x, c = _inputs()
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    weight = network.middle_attention.qkv.weight
+
+    def slope():
+        leaf = x.double().requires_grad_()
+        (pulled,) = torch.autograd.grad((network(leaf, c) * v).sum(), leaf, create_graph=True)
+        return (pulled * v).sum()
+
+    (found,) = torch.autograd.grad(slope(), weight)
+    step = torch.zeros_like(weight)
+    step[3, 2] = 1e-5
+    with torch.no_grad():
+        weight += step
+        after = slope_of(slope)
+        weight -= 2 * step
+        before = slope_of(slope)
+    assert float(found[3, 2]) == pytest.approx((after - before) / 2e-5, rel=1e-4)
+
+
+def slope_of(function):
+    with torch.enable_grad():
+        return float(function().detach())
 
 
 def test_checkpointing_keeps_fewer_numbers():
