@@ -159,7 +159,8 @@ class HutchPlusPlus:
         Q = orth(Jᵀ S),   tr J ≈ tr(Qᵀ J Q) + mean of gᵀ(I − QQᵀ) J (I − QQᵀ) g
 
     2·sketch + probes products a call, on one forward pass. Worth it where a few directions make up the off-diagonal
-    part of J; with sketch ≥ D it is exact.
+    part of J; with sketch ≥ D it is exact. In few dimensions the estimates are skewed once directions are taken out, and
+    95 % intervals of 8 probes hold 90 to 93 % of what they should: take 16 or more.
 
     probes: P ≥ 1, vectors g for the remainder; a standard error needs 2 or more.  sketch: columns of S; default P.
     kind: of all vectors, as for `Hutchinson`.

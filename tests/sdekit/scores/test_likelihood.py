@@ -152,10 +152,10 @@ def test_the_interval_covers_the_exact_divergence_as_often_as_it_says(estimator)
 
 
 @pytest.mark.parametrize(
-    "estimator", [Hutchinson(4), Hutchinson(16, "gaussian"), Hutchinson(8, "spherical"), HutchPlusPlus(8, 2)], ids=str
+    "estimator", [Hutchinson(4), Hutchinson(16, "gaussian"), Hutchinson(8, "spherical"), HutchPlusPlus(16, 4)], ids=str
 )
 def test_the_95_percent_interval_covers_in_93_to_97_percent_of_1000_trials(estimator) -> None:
-    assert 0.93 <= _coverage(correlated(12), estimator, 1000, 0.95) <= 0.97
+    assert 0.93 <= _coverage(correlated(32), estimator, 1000, 0.95) <= 0.97
 
 
 def _coverage(data: GaussianData, estimator: Any, trials: int, level: float) -> float:

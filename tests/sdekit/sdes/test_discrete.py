@@ -101,13 +101,22 @@ def test_ancestral_steps_to_no_noise_add_none_where_the_scale_is_one() -> None:
     assert torch.equal(end, mean)
 
 
-def test_ddpm_in_few_steps_still_has_the_moments_of_its_data() -> None:
-    process, data = sk.DDPM(), sk.GaussianData(torch.zeros(16, dtype=torch.float64), std=0.5)
+@pytest.mark.parametrize("variance", [None, "small"])
+def test_ddpm_in_fewer_steps_has_the_variance_that_its_recursion_says(variance: str | None) -> None:
+    process, std = sk.DDPM(levels=200), 0.5
+    data = sk.GaussianData(torch.zeros(16, dtype=torch.float64), std=std)
     x = process.prior_sample((2000, 16), seed=1, dtype=torch.float64)
-    sde = sk.reverse(process, data.score(process))
-    for n, slack in ((1000, 0.004), (250, 0.015)):
-        found = sk.solve(sde, x, 1.0, 0.0, solver=sk.Ancestral("small"), steps=sk.FixedSteps(n), seed=2).x
-        assert float(found.std()) == pytest.approx(0.5, rel=slack + 4 / math.sqrt(2 * found.numel()))
+    for n in (200, 50):
+        expected = 1.0
+        for i in range(n):
+            high, low = 1.0 - i / n, 1.0 - (i + 1) / n
+            multiplier, spread = process.discretize(high, low)
+            kept = (1.0 - spread**2 / ((std * process.scale(high)) ** 2 + process.std(high) ** 2)) / multiplier
+            fresh = spread * process.std(low) / process.std(high) if variance == "small" else spread
+            expected = float(kept**2 * expected + fresh**2)
+        sde, steps = sk.reverse(process, data.score(process)), sk.FixedSteps(n)
+        found = sk.solve(sde, x, 1.0, 0.0, solver=sk.Ancestral(variance), steps=steps, seed=2).x
+        assert float(found.square().mean()) == pytest.approx(expected, rel=4 * math.sqrt(2 / found.numel()))
 
 
 @pytest.mark.parametrize(
