@@ -1,14 +1,15 @@
 """Random words as functions of integers: no state, so that any number may be asked for at any time, on any device.
 
-* `fold` and `mix` turn integers into 64-bit keys.
-* Threefry-2x32 with 20 rounds gives two words of 32 bits for a key and a counter, in torch integer operations that fuse
-  into one kernel where they are compiled.
-* `node_normal` makes the numbers of a Brownian tree, some hundred nodes at once, from words mixed twice by SplitMix64, at
-  a tenth of Threefry's operations.
+* `fold` turns integers into one 64-bit key, `mixed_keys` a key and the numbers of samples into a key for each sample, and
+  `step_keys` those into keys for a step, or a chunk of steps.
+* Word k under a key is `mix(key + k · stride)`: SplitMix64's k-th output from a start of the key's own. Eleven integer
+  operations, which fuse into one kernel with what is made of the words where they are compiled.
 * `normal_pair` is Box and Muller's formula, which turns two words into two normals.
 
-Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11; Steele, Lea, Flood
-(2014), "Fast splittable pseudorandom number generators", OOPSLA (the mixing function of the keys).
+Keys are mixed twice or more, so that starts are as good as random: streams overlap as rarely as random starts in 2⁶⁴ places.
+
+Reference: Steele, Lea, Flood (2014), "Fast splittable pseudorandom number generators", OOPSLA; Salmon, Moraes, Dror, Shaw
+(2011), "Parallel random numbers: as easy as 1, 2, 3", SC11 (numbers as functions of counters).
 """
 
 from __future__ import annotations
@@ -39,94 +40,7 @@ def fold(*words: int) -> int:
     return key
 
 
-# --- counter-based numbers -----------------------------------------------------------------------------------------------
-
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
-
-
-def _int32(word: int) -> int:
-    """The low 32 bits of a word as a signed integer, which is how torch adds modulo 2³²."""
-    word &= 0xFFFFFFFF
-    return word - (1 << 32) if word >= 1 << 31 else word
-
-
-def _rotate(x: Tensor, bits: int) -> Tensor:
-    return (x << bits) | ((x >> (32 - bits)) & ((1 << bits) - 1))
-
-
-def threefry(key: tuple[Tensor | int, Tensor | int], counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Threefry-2x32 with 20 rounds on int32 tensors (two's complement words). Reference: Salmon et al. (2011), §4."""
-    k0, k1 = key
-    if isinstance(k0, Tensor) or isinstance(k1, Tensor):
-        k2: Tensor | int = k0 ^ k1 ^ _PARITY
-    else:
-        k2 = _int32(k0 ^ k1 ^ _PARITY)
-    keys = (k0, k1, k2)
-    x0, x1 = counter[0] + k0, counter[1] + k1
-    for group in range(5):
-        for bits in _ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = _rotate(x1, bits) ^ x0
-        x0 = x0 + keys[(group + 1) % 3]
-        x1 = x1 + keys[(group + 2) % 3] + (group + 1)
-    return x0, x1
-
-
-def split_words(number: Tensor) -> tuple[Tensor, Tensor]:
-    """int64 as its low and high int32 words."""
-    low = number & 0xFFFFFFFF
-    low = torch.where(low >= 1 << 31, low - (1 << 32), low)
-    return low.to(torch.int32), (number >> 32).to(torch.int32)
-
-
-def sample_keys(key: int, first: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A Threefry key `(B,)` for each of samples first … first + count − 1."""
-    return threefry((_int32(key), _int32(key >> 32)), split_words(torch.arange(first, first + count, device=device)))
-
-
-def counter_words(key: int, first: int, step: Tensor, count: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The words of two neighbouring steps: a pair of tensors `(*step.shape, size)`, the last dimension of step the samples'.
-
-    step: `(…, B)` or `(…, 1)` int64; steps 2j and 2j + 1 share their pair of words, of which the first is that of 2j.
-    dtype: of the numbers to be made of them; words of 64 bits for float64, else of 32.
-    """
-    keys = sample_keys(key, first, count, step.device)
-    k0, k1 = (k[..., None] for k in threefry(keys, split_words(step >> 1)))
-    number = torch.arange(size, dtype=torch.int32, device=step.device)
-    zero = torch.zeros_like(number)
-    a0, a1 = threefry((k0, k1), (number, zero))
-    if dtype != torch.float64:
-        return a0, a1
-    b0, b1 = threefry((k0, k1), (number, zero + 1))
-    return tuple((x.to(torch.int64) << 32) | (y.to(torch.int64) & 0xFFFFFFFF) for x, y in ((a0, b0), (a1, b1)))  # type: ignore[return-value]
-
-
-# --- numbers from words ------------------------------------------------------------------------------------------------
-
-
-def normal_pair(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Two standard normals from two random words of 32 or 64 bits, as float32 or float64.
-
-        r = √(−2 ln u),   u = (|a| + 1) / 2ᵏ⁻¹ in (0, 1],   θ = π b / 2ᵏ⁻¹ in [−π, π)   →   (r cos θ, r sin θ)
-
-    Small |a| make the large normals, and floating point keeps all digits of those. Reference: Box, Muller (1958).
-    """
-    wide = radius.dtype == torch.int64
-    unit, dtype = (2.0**-63, torch.float64) if wide else (2.0**-31, torch.float32)
-    r = ((radius.to(dtype).abs() + 1.0) * unit).log().mul(-2.0).sqrt()
-    theta = angle.to(dtype) * (math.pi * unit)
-    return r * theta.cos(), r * theta.sin()
-
-
-def uniform_of(word: Tensor) -> Tensor:
-    """A number in [0, 1) from a random word, with as many bits as its dtype can hold without rounding up to 1."""
-    if word.dtype == torch.int64:
-        return ((word >> 11) + 2**52).to(torch.float64) * 2.0**-53
-    return ((word >> 8) + 2**23).to(torch.float32) * 2.0**-24
-
-
-# --- numbers of tree nodes -------------------------------------------------------------------------------------------------
+# --- words ---------------------------------------------------------------------------------------------------------------
 
 
 def _int64(word: int) -> int:
@@ -136,18 +50,109 @@ def _int64(word: int) -> int:
 
 
 _STRIDE = _int64(GOLDEN)
+_FACTORS = _int64(0xBF58476D1CE4E5B9), _int64(0x94D049BB133111EB)
 
 
-def mix(z: Tensor) -> Tensor:
-    """`mix_int` on an int64 tensor, in place. Eleven operations where Threefry has 135, which is what a tree waits for."""
-    z.bitwise_xor_((z >> 30).bitwise_and_((1 << 34) - 1)).mul_(_int64(0xBF58476D1CE4E5B9))
-    z.bitwise_xor_((z >> 27).bitwise_and_((1 << 37) - 1)).mul_(_int64(0x94D049BB133111EB))
-    return z.bitwise_xor_((z >> 31).bitwise_and_((1 << 33) - 1))
+def mix(z: Tensor, scratch: Tensor | None = None) -> Tensor:
+    """`mix_int` on an int64 tensor, in place; scratch: memory of the same shape, where there is some."""
+    shift = torch.bitwise_right_shift
+    z.bitwise_xor_(shift(z, 30, out=scratch).bitwise_and_((1 << 34) - 1)).mul_(_FACTORS[0])
+    z.bitwise_xor_(shift(z, 27, out=scratch).bitwise_and_((1 << 37) - 1)).mul_(_FACTORS[1])
+    return z.bitwise_xor_(shift(z, 31, out=scratch).bitwise_and_((1 << 33) - 1))
 
 
 def mixed_keys(key: int, first: int, count: int, device: torch.device) -> Tensor:
     """An int64 key `(B,)` for each of samples first … first + count − 1."""
     return mix(torch.arange(first + 1, first + count + 1, device=device) * _STRIDE + _int64(key))
+
+
+def step_keys(keys: Tensor, step: int | Tensor) -> Tensor:
+    """Keys `(B,)` of the samples at one step, or each at its own."""
+    return mix(keys + (step * _STRIDE if isinstance(step, Tensor) else _int64(step * GOLDEN)))
+
+
+def strides(number: Tensor) -> Tensor:
+    """`k · stride` for words k = 1, 2, …: what is added to a key to find the word."""
+    return number * _STRIDE
+
+
+def words(keys: Tensor, places: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two words for every place, given as `strides` of odd numbers: of 64 bits for float64, halves of one for the rest."""
+    if dtype == torch.float64:
+        return mix(keys + places), mix(keys + (places + _STRIDE))
+    word = mix(keys + places)
+    return word >> 32, word.to(torch.int32)
+
+
+# --- numbers from words ------------------------------------------------------------------------------------------------
+
+
+def _unit(dtype: torch.dtype) -> float:
+    """What takes a signed word, of 64 bits for float64 and 32 for the rest, to [−1, 1)."""
+    return 2.0**-63 if dtype == torch.float64 else 2.0**-31
+
+
+def normal_pair(keys: Tensor, places: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two standard normals, float32 or float64, from the two `words` of every place.
+
+        r = √(−2 ln u),   u = (|a| + 1) / 2ᵏ⁻¹ in (0, 1],   θ = π b / 2ᵏ⁻¹ in [−π, π)   →   (r cos θ, r sin θ)
+
+    Small |a| make the large normals, and floating point keeps all digits of those. Reference: Box, Muller (1958).
+    """
+    a, b = words(keys, places, dtype)
+    r = a.to(dtype).abs_().add_(1.0).mul_(_unit(dtype)).log_().mul_(-2.0).sqrt_()
+    theta = b.to(dtype).mul_(math.pi * _unit(dtype))
+    return theta.cos().mul_(r), theta.sin_().mul_(r)
+
+
+class NormalPairs:
+    """`normal_pair` for large tensors: everything it goes through stays in memory that is used again."""
+
+    _AT_ONCE = 1 << 17  # places; more would leave the cache
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._device, self._dtype = device, dtype
+        self._words = torch.empty(0, dtype=torch.int64, device=device)
+        self._numbers = torch.empty(0, dtype=dtype, device=device)
+
+    def fill(self, out: Tensor, keys: Tensor, places: Tensor) -> None:
+        """Numbers into out, `(2 P, B, S)`, a pair to neighbours: keys `(B, 1)`, places `(P, 1, S)`."""
+        pairs, size = places.shape[0], places.shape[-1]
+        rows = max(1, self._AT_ONCE // max(1, pairs * size))
+        for start in range(0, len(keys), rows):
+            part = slice(start, start + rows)
+            self._part(out[:, part], keys[part], places)
+
+    def _part(self, out: Tensor, keys: Tensor, places: Tensor) -> None:
+        shape = (len(places), len(keys), places.shape[-1])
+        count = math.prod(shape)
+        if self._words.numel() < 2 * count:
+            self._words, self._numbers = self._words.new_empty(2 * count), self._numbers.new_empty(3 * count)
+        word, scratch = (w.view(shape) for w in self._words[: 2 * count].split(count))
+        r, theta, cosine = (n.view(shape) for n in self._numbers[: 3 * count].split(count))
+        unit, wide = _unit(self._dtype), self._dtype == torch.float64
+        mix(torch.add(keys, places, out=word), scratch)
+        if wide:
+            r.copy_(word)
+            theta.copy_(mix(torch.add(keys, places + _STRIDE, out=word), scratch))
+        else:
+            r.copy_(torch.bitwise_right_shift(word, 32, out=scratch))
+            theta.copy_(scratch.view(torch.int32).flatten()[:count].view(shape).copy_(word))
+        r.abs_().add_(1.0).mul_(unit).log_().mul_(-2.0).sqrt_()
+        torch.cos(theta.mul_(math.pi * unit), out=cosine)
+        torch.mul(cosine, r, out=out[0::2])
+        torch.mul(theta.sin_(), r, out=out[1::2])
+
+
+def uniform_pair(keys: Tensor, places: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two numbers in [0, 1) from the two `words` of every place, with as many bits as cannot round up to 1."""
+    bits = 53 if dtype == torch.float64 else 24
+    drop = (64 if dtype == torch.float64 else 32) - bits
+    a, b = (((word >> drop) + 2 ** (bits - 1)).to(dtype).mul_(2.0**-bits) for word in words(keys, places, dtype))
+    return a, b
+
+
+# --- numbers of tree nodes -------------------------------------------------------------------------------------------------
 
 
 def _word_normals(word: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,8 +171,3 @@ def node_normal(keys: Tensor, nodes: Tensor, count: int, size: int) -> Tensor:
     if count == 1:
         return torch.cat(pair, dim=-1)[..., :size]
     return torch.stack(pair, dim=2).flatten(1, 2)[:, :count]
-
-
-def step_keys(keys: Tensor, step: int | Tensor) -> Tensor:
-    """Keys `(B,)` of the samples at one step, or each at its own."""
-    return mix(keys + (step * _STRIDE if isinstance(step, Tensor) else _int64(step * GOLDEN)))

@@ -1,19 +1,11 @@
 """Randomness as a value: every number is a function of (seed, purpose, sample, step), never of the batch or the order.
 
-Two sources:
+`KeyedDraws`, which `seed=<integer>` makes, numbers the words under keys of the samples (module `counters`); they are the
+same on every device, to the rounding of a logarithm and a sine.
 
-* `KeyedDraws`, which `seed=<integer>` makes. On the CPU, steps that all samples share take their words from a sequential
-  generator (SFC64) that is put to the start of a stream of its own for every (seed, purpose, block of samples, chunk of
-  steps) and always draws the whole block, so that sample i gets the same numbers whatever the batch around it. The size
-  of a block depends on the size of one sample only.
-* `CounterDraws`: Threefry throughout. Slower on the CPU unless compiled; the same numbers on every device.
-
-`KeyedDraws` uses Threefry too on other devices than the CPU, and where samples are at steps of their own.
-
-Words become normals two at a time, by Box and Muller's formula, and the two belong to neighbouring steps of one entry:
-then a compiled solve makes both where it needs them, and no normal goes through memory.
-
-Reference: Doty-Humphrey (2010), PractRand (SFC64); O'Neill (2014), HMC-CS-2014-0905 (how streams are told apart).
+Words become normals two at a time, and the two belong to neighbouring steps of one entry: then a compiled solve makes
+both where it needs them, and no normal goes through memory. In the plain loop the normals of a chunk of steps are made
+together, which is what makes a small sample's draw cheap.
 """
 
 from __future__ import annotations
@@ -29,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .arguments import check_integer
-from .counters import GOLDEN, MASK64, Shape, counter_words, fold, mix_int, normal_pair, uniform_of
+from .counters import NormalPairs, Shape, fold, mixed_keys, normal_pair, step_keys, strides, uniform_pair
 
 
 class Purpose(IntEnum):
@@ -78,8 +70,7 @@ def check_seed(seed: object, first: object) -> None:
 
 
 _NORMAL, _UNIFORM = 0, 1
-_BLOCK_WORDS = 8192  # large enough to hide the cost of keying, small enough for one tiny sample
-_GROUP_WORDS = 1 << 18  # words that become numbers together: what they pass through stays in the cache
+_AHEAD = 1 << 19  # numbers that are made ahead of their steps at most
 
 
 def chunk_steps(size: int) -> int:
@@ -110,73 +101,6 @@ class _Want(NamedTuple):
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
 
-class _Stream:
-    """A sequential generator of words that can be put to the start of any key's stream, and what it writes through."""
-
-    _WARM_UP = 12  # rounds after which SFC64's author takes the state for well mixed
-
-    def __init__(self) -> None:
-        self._generator = np.random.SFC64(0)
-        self._state = dict(self._generator.state)
-        self._scratch: dict[torch.dtype, Tensor] = {}
-
-    def words(self, out: np.ndarray, root: int, first: int) -> None:
-        """Words for samples first … of one chunk into out, `(steps, B, size)` of 32- or 64-bit integers."""
-        steps, count, size = out.shape
-        samples = max(1, 1 << int(math.log2(max(1, _BLOCK_WORDS // (size * steps)))))
-        drawn = self._WARM_UP + steps * samples * size * out.itemsize // 8
-        low, high = first // samples, -(-(first + count) // samples)
-        for block, key in zip(range(low, high), _stream_keys(root, low, high), strict=True):
-            self._state["state"] = {"state": key}
-            self._generator.state = self._state
-            words = self._generator.random_raw(drawn)[self._WARM_UP :].view(out.dtype).reshape(steps, samples, size)
-            start = block * samples - first
-            if start >= 0 and start + samples <= count:
-                out[:, start : start + samples] = words
-            else:
-                begin, end = max(0, start), min(count, start + samples)
-                out[:, begin:end] = words[:, begin - start : end - start]
-
-    def normals(self, out: Tensor, root: int, first: int) -> None:
-        """Normals for samples first … of one chunk, by `normal_pair`, into out `(steps, B, size)`."""
-        steps, count, size = out.shape
-        if not out.numel():
-            return
-        word = np.dtype(np.int64 if out.dtype == torch.float64 else np.int32)
-        group = max(1, _GROUP_WORDS // (steps * size))
-        needed = 5 * steps // 2 * min(group, count) * size
-        memory = self._scratch.get(out.dtype)
-        if memory is None or memory.numel() < needed:
-            self._scratch[out.dtype] = memory = torch.empty(needed, dtype=out.dtype)
-        unit = 2.0 ** (1 - 8 * word.itemsize)
-        for start in range(0, count, group):
-            number = min(group, count - start)
-            r, theta, cosine, *_ = memory[: 5 * steps // 2 * number * size].view(5, steps // 2, number, size)
-            words = memory[3 * r.numel() : 5 * r.numel()].numpy().view(word).reshape(steps, number, size)
-            self.words(words, root, first + start)
-            drawn, into = torch.from_numpy(words), out[:, start : start + number]
-            r.copy_(drawn[0::2]).abs_().add_(1.0).mul_(unit).log_().mul_(-2.0).sqrt_()
-            theta.copy_(drawn[1::2]).mul_(math.pi * unit)
-            torch.cos(theta, out=cosine)
-            torch.mul(cosine, r, out=into[0::2])
-            torch.mul(theta.sin_(), r, out=into[1::2])
-
-
-def _stream_keys(root: int, low: int, high: int) -> list[np.ndarray] | np.ndarray:
-    """States of SFC64 for blocks low … high − 1, each three words of key and a counter of 1."""
-    if high - low <= 2:
-        return [
-            np.array([*(mix_int((root + (3 * block + k) * GOLDEN) & MASK64) for k in (1, 2, 3)), 1], dtype=np.uint64)
-            for block in range(low, high)
-        ]
-    z = np.uint64(root) + np.arange(3 * low + 1, 3 * high + 1, dtype=np.uint64) * np.uint64(GOLDEN)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    keys = np.ones((high - low, 4), dtype=np.uint64)
-    keys[:, :3] = (z ^ (z >> np.uint64(31))).reshape(-1, 3)
-    return keys
-
-
 class KeyedDraws:
     """Numbers keyed by (seed, purpose, sample, step); row 0 of every draw is sample `first`.
 
@@ -187,27 +111,23 @@ class KeyedDraws:
         check_seed(seed, first)
         self.seed, self.first = int(seed), int(first)
         self._chunks: dict[_Want, tuple[int, tuple[Tensor, ...]]] = {}
-        self._keys: dict[tuple[int, int, int], int] = {}
-        self._stream: _Stream | None = None
+        self._keys: dict[tuple, Tensor] = {}
+        self._last_keys: dict[_Want, tuple[int, Tensor]] = {}
+        self._places: dict[tuple[int, torch.device], Tensor] = {}
+        self._makers: dict[tuple[torch.device, torch.dtype], NormalPairs] = {}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(seed={self.seed}, first={self.first})"
+        return f"KeyedDraws(seed={self.seed}, first={self.first})"
 
     def normal(
         self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
     ) -> Tensor:
-        want = _Want(_NORMAL, purpose, part, shape, dtype, device)
-        if isinstance(step, Tensor):
-            return torch.where(_odd(step, shape), *reversed(normal_pair(*self._own_words(want, step)))).to(dtype)
-        return self._at(want, step)
+        return self._draw(_Want(_NORMAL, purpose, part, shape, dtype, device), step)
 
     def uniform(
         self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
     ) -> Tensor:
-        want = _Want(_UNIFORM, purpose, part, shape, dtype, device)
-        if isinstance(step, Tensor):
-            return uniform_of(torch.where(_odd(step, shape), *reversed(self._own_words(want, step)))).to(dtype)
-        return self._at(want, step)
+        return self._draw(_Want(_UNIFORM, purpose, part, shape, dtype, device), step)
 
     def sign(
         self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
@@ -215,82 +135,88 @@ class KeyedDraws:
         # halves of the uniforms, so that a sign costs no source of its own
         return (self.uniform(purpose, step, shape, dtype, device, part) < 0.5).to(dtype).mul_(2).sub_(1)
 
-    def words(
-        self, purpose: Purpose, chunk: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+    def normals(
+        self, purpose: Purpose, step: int, count: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
     ) -> Tensor:
-        """Words `(chunk_steps, B, *shape)` of which the normals of a chunk of steps are made, by `normal_pair`."""
-        return self._words(_Want(_NORMAL, purpose, part, shape, dtype, device), chunk).reshape(-1, *shape)
+        """The normals `(count, B, *shape)` of `count` steps at once; step, count: even, within one chunk."""
+        want = _Want(_NORMAL, purpose, part, shape, dtype, device)
+        return self._steps(want, step, count).reshape(count, *shape).to(dtype)
 
-    def _at(self, want: _Want, step: int) -> Tensor:
+    def seeds(
+        self, purpose: Purpose, step: int, count: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """What `normal_pair` makes the normals of `count` steps of: keys `(B, 1, …, 1)` and places `(count/2, 1, *shape)`.
+
+        step, count: even, within one chunk.
+        """
+        want = _Want(_NORMAL, purpose, part, shape, dtype, device)
+        chunk, place = divmod(step, chunk_steps(want.size))
+        places = self._chunk_places(want)[place // 2 : (place + count) // 2]
+        keys = self._chunk_keys(want, chunk)
+        return keys.reshape(-1, *(1,) * (len(shape) - 1)), places.reshape(-1, 1, *shape[1:])
+
+    def _draw(self, want: _Want, step: int | Tensor) -> Tensor:
+        if isinstance(step, Tensor):
+            return self._own(want, step.expand(want.shape[0]))
         held = self._chunks.get(want)
         if held is not None:
             place = step - held[0]
             if 0 <= place < len(held[1]):
                 return held[1][place]
         steps = chunk_steps(want.size)
-        chunk = step // steps
-        values = self._numbers(want, chunk).reshape(steps, *want.shape).to(want.dtype).unbind(0)
-        self._chunks[want] = (chunk * steps, values)
-        return values[step - chunk * steps]
+        # many numbers are made for a pair of steps at a time
+        count = steps if steps * math.prod(want.shape) <= _AHEAD else 2
+        first = step - step % count
+        values = self._steps(want, first, count).reshape(count, *want.shape).to(want.dtype).unbind(0)
+        self._chunks[want] = (first, values)
+        return values[step - first]
 
-    def _numbers(self, want: _Want, chunk: int) -> Tensor:
-        """`(steps, B, size)` in float32 or float64."""
+    def _steps(self, want: _Want, first: int, count: int) -> Tensor:
+        """The numbers of `count` steps, within one chunk: `(count, B, size)`, float32 or float64."""
+        chunk, place = divmod(first, chunk_steps(want.size))
+        keys = self._chunk_keys(want, chunk)[:, None]
+        places = self._chunk_places(want)[place // 2 : (place + count) // 2]
         if want.kind == _UNIFORM:
-            return uniform_of(self._words(want, chunk))
-        if not self._sequential(want.device):
-            words = self._words(want, chunk)
-            return torch.stack(normal_pair(words[0::2], words[1::2]), dim=1).flatten(0, 1)
-        out = torch.empty((chunk_steps(want.size), want.shape[0], want.size), dtype=want.wide)
-        self._sequence().normals(out, fold(self._key(want), chunk), self.first)
+            return torch.stack(uniform_pair(keys, places, want.wide), dim=1).flatten(0, 1)
+        out = torch.empty((2 * len(places), len(keys), want.size), dtype=want.wide, device=want.device)
+        name = (want.device, want.wide)
+        if name not in self._makers:
+            self._makers[name] = NormalPairs(*name)
+        self._makers[name].fill(out, keys, places)
         return out
 
-    def _words(self, want: _Want, chunk: int) -> Tensor:
-        """Words `(steps, B, size)`."""
-        steps, count, size = chunk_steps(want.size), want.shape[0], want.size
-        if not self._sequential(want.device):
-            step = torch.arange(chunk * steps, (chunk + 1) * steps, 2, device=want.device)[:, None]
-            pair = counter_words(self._key(want), self.first, step, count, size, want.dtype)
-            return torch.stack(pair, dim=1).flatten(0, 1)
-        words = np.empty((steps, count, size), dtype=np.int64 if want.wide == torch.float64 else np.int32)
-        if words.size:
-            self._sequence().words(words, fold(self._key(want), chunk), self.first)
-        return torch.from_numpy(words)
+    def _own(self, want: _Want, step: Tensor) -> Tensor:
+        """The numbers of samples at steps `(B,)` of their own."""
+        steps = chunk_steps(want.size)
+        chunk = torch.div(step, steps, rounding_mode="floor")
+        keys = step_keys(self._sample_keys(want), chunk)[:, None]
+        places = self._chunk_places(want)[:, 0][(step - chunk * steps) // 2]
+        pair = (uniform_pair if want.kind == _UNIFORM else normal_pair)(keys, places, want.wide)
+        return torch.where((step % 2 == 1)[:, None], pair[1], pair[0]).reshape(want.shape).to(want.dtype)
 
-    def _own_words(self, want: _Want, step: Tensor) -> tuple[Tensor, Tensor]:
-        """The pair of words of samples at steps `(B,)` of their own."""
-        step = step.expand(want.shape[0])
-        a, b = counter_words(self._key(want), self.first, step, want.shape[0], want.size, want.dtype)
-        return a.reshape(want.shape), b.reshape(want.shape)
-
-    def _key(self, want: _Want) -> int:
-        name = want[:3]
+    def _sample_keys(self, want: _Want) -> Tensor:
+        """A key `(B,)` for every sample."""
+        name = (want.kind, want.purpose, want.part, want.shape[0], want.device)
         if name not in self._keys:
-            self._keys[name] = fold(self.seed, *name)
+            key = fold(self.seed, want.kind, want.purpose, want.part)
+            self._keys[name] = mixed_keys(key, self.first, want.shape[0], want.device)
         return self._keys[name]
 
-    def _sequence(self) -> _Stream:
-        if self._stream is None:
-            self._stream = _Stream()
-        return self._stream
+    def _chunk_keys(self, want: _Want, chunk: int) -> Tensor:
+        """A key `(B,)` for every sample's chunk of steps; that of the last chunk is kept."""
+        held = self._last_keys.get(want)
+        if held is None or held[0] != chunk:
+            held = self._last_keys[want] = (chunk, step_keys(self._sample_keys(want), chunk))
+        return held[1]
 
-    def _sequential(self, device: torch.device) -> bool:
-        """Whether words come from a sequential generator, block by block."""
-        return device.type == "cpu"
-
-
-class CounterDraws(KeyedDraws):
-    """`KeyedDraws` made of Threefry alone: the same numbers on every device, and whether or not samples share their steps.
-
-    Give it in place of a seed: `solve(…, seed=CounterDraws(0))`.
-    """
-
-    def _sequential(self, device: torch.device) -> bool:
-        return False
-
-
-def _odd(step: Tensor, shape: Shape) -> Tensor:
-    """Which samples `(B, 1, …, 1)` take the second number of their pair of steps."""
-    return (step % 2 == 1).reshape(-1, *(1,) * (len(shape) - 1))
+    def _chunk_places(self, want: _Want) -> Tensor:
+        """The places `(pairs, 1, size)` of a chunk's pairs of words."""
+        name = (want.size, want.device)
+        if name not in self._places:
+            count = chunk_steps(want.size) // 2 * want.size
+            number = torch.arange(1, 2 * count, 2, device=want.device)
+            self._places[name] = strides(number).reshape(-1, 1, want.size)
+        return self._places[name]
 
 
 class Replay:

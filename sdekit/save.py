@@ -208,6 +208,36 @@ class Recorder:
         other.dense = None if self.dense is None else DenseOutput(self.dense.rank)
         return other
 
+    # --- for steps that are made several at a time ---
+
+    def count(self, steps: int) -> int:
+        """How many states will be saved in so many steps, about."""
+        if self._save.every is not None:
+            return steps // self._save.every
+        return steps if self._per_sample or self._save.times is None else len(self._floats)
+
+    def needs(self, times: Tensor, first: int) -> list[int]:
+        """Which of the states 0 … n at the times `(n + 1, …)` around the next steps are needed; step `first` is the next."""
+        steps = len(times) - 1
+        if self._save.every is not None:
+            return [k for k in range(1, steps + 1) if (first + k) % self._save.every == 0]
+        if self._per_sample:
+            return list(range(steps + 1))
+        ends, place, wanted = times.tolist(), self._next, set[int]()
+        for k in range(steps):
+            while place < len(self._floats) and (ahead := (self._floats[place] - ends[k + 1]) * self._sign) <= self._tolerance:
+                wanted.add(k if ahead < -self._tolerance else k + 1)
+                place += 1
+        return sorted(wanted)
+
+    def inside(self, span: Span) -> bool:
+        """Whether a state before the end of this step is to be saved next."""
+        if self._save.times is None:
+            return False
+        if self._per_sample:
+            return True
+        return self._next < len(self._floats) and (self._floats[self._next] - float(span.t1)) * self._sign < -self._tolerance
+
     # --- what the loop calls ---
 
     def take(self, span: Span, x: Tensor, step: Step, dw: Increment | None, state: Any, accept: Tensor | None) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from . import compiled
 from .arguments import check_has, check_state
 from .brownian import BrownianTree, FreshIncrements
 from .brownian.halves import HalvedPath
@@ -58,6 +59,7 @@ def solve(
     event: Event | None = None,
     on_failure: str = "raise",
     gradient: Gradient | None = None,
+    compile: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Solution:
     """Solve `dx = f(t, x) dt + G(t, x) dW` from x(t0) = x0 to t1, forward or backward in time.
@@ -71,6 +73,9 @@ def solve(
     on_failure: "raise" (SolveFailed, once all samples have finished) or "return" (statuses in the solution).
     gradient: how derivatives find their way back (default: all steps are remembered): `Checkpointed()` or
         `ReversibleAdjoint()`.
+    compile: fuse steps into graphs by `torch.compile`, for the same numbers to rounding (see `sdekit.compiled`). Worth it
+        where a solve takes seconds or is made often: making a graph takes some seconds once, and half a second or so in
+        later processes. What cannot be compiled is solved without, with a warning.
     progress: called with the fraction of the work done, in (0, 1].
 
     Returns a `Solution`. Raises Incompatible for objects that do not fit together, ValueError or TypeError for bad
@@ -90,7 +95,11 @@ def solve(
     if path is not None and getattr(solver, "halves", False):
         path = HalvedPath(path)
     run = Run(watched, solver, steps, start, end, x0, draws, path, like, save, event, progress)
-    if gradient is None or not torch.is_grad_enabled():
+    if compile:
+        if gradient is not None:
+            raise Incompatible("compile=True has its own way back for derivatives: leave out compile, or gradient")
+        compiled.march(run)
+    elif gradient is None or not torch.is_grad_enabled():
         run.go()
     else:
         gradient.march(run)
@@ -124,7 +133,7 @@ class Run:
         progress: Callable[[float], None] | None,
     ) -> None:
         self.sde, self.solver, self.path, self.like, self.levy = sde, solver, path, like, solver.levy
-        self.t0, self.t1, self.x0, self.progress = t0, t1, x0, progress
+        self.t0, self.t1, self.x0, self.draws, self.progress = t0, t1, x0, draws, progress
         bridge = Bridge(solver, sde, path, like, solver.levy, draws)
         self.recorder = None if save is None else Recorder(save, t0, t1, x0, bridge, steps.adaptive)
         self.watch = None if event is None else EventWatch(event, t0, x0, bridge)
@@ -192,12 +201,13 @@ class Run:
                 # what a solver remembers of the drift does not hold beyond a jump
                 state = select(pace.restart, solver.init(sde, expand(pace.t, x), x), state)
             if self.progress is not None:
-                self.progress(self._fraction(span))
+                self.progress(self.fraction(span))
         self.x, self.state = x, state
         self.evaluations += common
         return more
 
-    def _fraction(self, span: Span) -> float:
+    def fraction(self, span: Span) -> float:
+        """The part of the work that is done after a step."""
         pace: Any = self.pace
         if hasattr(pace, "active"):
             done = (pace.t - self.t0) / (self.t1 - self.t0)

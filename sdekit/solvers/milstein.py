@@ -65,7 +65,8 @@ def _load_forward_mode() -> None:
 def along(function: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, reach: float | Tensor | None) -> Tensor:
     """The derivative of a function at x along v: by forward mode, or by a central difference over v times `reach`."""
     if reach is None:
-        _load_forward_mode()
+        if not torch.compiler.is_compiling():
+            _load_forward_mode()
         return torch.func.jvp(function, (x,), (v,))[1]
     shift = v * reach
     return (function(x + shift) - function(x - shift)) / (2 * reach)
@@ -126,8 +127,9 @@ class _Milstein:
         size = length_like(span.h, w)
         if not isinstance(g, Dense) and sde.noise is not Noise.GENERAL:
             own, g = partial(_own, sde, span.t0), g.expand_as(x)
-            transposes = sde.noise is Noise.DIAGONAL and not differentiable and not torch.is_inference_mode_enabled()
-            if transposes and not self.derivative_free:
+            # a tracer takes forward mode as it is
+            free = not (differentiable or torch.compiler.is_compiling() or torch.is_inference_mode_enabled())
+            if sde.noise is Noise.DIAGONAL and free and not self.derivative_free:
                 slope = across(own, x, g)
             else:
                 slope = along(own, x, g, self._reach(span.h))

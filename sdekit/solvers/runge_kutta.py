@@ -109,7 +109,8 @@ def dense_output(
     tableau: Tableau, sde: SDE, span: Span, x: Tensor, new: Tensor, slopes: list[Tensor]
 ) -> Callable[[Tensor], Tensor]:
     """`theta -> x(t0 + theta h)`; the stages that only this needs are computed when it is first asked."""
-    h, terms = span.h, list[Tensor]()
+    h = span.h
+    terms: list[Tensor] = []
 
     def prepare() -> None:
         every = list(slopes)

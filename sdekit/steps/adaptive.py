@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,11 +32,11 @@ from ..protocols import Noise, Problem, Span, Step, as_time, error_order, expand
 
 
 def scaled_norm(
-    error: Tensor, x: Tensor, x_new: Tensor, rtol: float, atol: float, blocks: tuple[int, ...] | None = None
+    error: Tensor, x: Tensor, x_new: Tensor, rtol: float | Tensor, atol: float | Tensor, blocks: tuple[int, ...] | None = None
 ) -> Tensor:
     """The norm E `(B,)` of an error; with blocks, the largest of the blocks' norms, so that none hides behind another."""
     # no error is no error, on whatever scale: a component that stays 0 needs no atol
-    scale = torch.where(error == 0, 1.0, atol + rtol * torch.maximum(x.abs(), x_new.abs()))
+    scale = torch.where(error == 0, 1.0, torch.maximum(x.abs(), x_new.abs()) * rtol + atol)
     scaled = (error / scale).flatten(1)
     groups = (scaled,) if blocks is None else scaled.split(blocks, dim=1)
     norms = [group.square().mean(dim=1).sqrt() for group in groups]
@@ -102,112 +103,128 @@ class Adaptive:
         return AdaptivePace(self, problem)
 
 
-class AdaptivePace:
-    """The steps of one adaptive solve: times, sizes and statuses `(B,)`."""
+class Progress(NamedTuple):
+    """Where the samples of an adaptive solve stand; every field is `(B,)`.
 
-    def __init__(self, control: Adaptive, problem: Problem) -> None:
-        x, count = problem.x, len(problem.x)
-        self._control, self._problem = control, problem
-        start, self._end = (t.detach().to(x.device).expand(count) for t in (problem.t0, problem.t1))
-        self._t = start.clone()
-        self._sign = torch.sign(self._end - start)
-        length = (self._end - start).abs()
-        # below this a step is lost in the rounding of t
-        self._floor = torch.clamp(16 * torch.finfo(torch.float64).eps * torch.maximum(start.abs(), self._end.abs()), min=1e-300)
-        self._floor = torch.clamp(self._floor, min=control.min_step)
+    t: the time reached.  h: the size meant for the next step.  t0, t1: the step under way; samples that have finished repeat
+    their last, and nothing of it is kept.  lands: whether it ends on a stop.  after: the time from which to go on then.
+    last, before: error norms of the last two steps taken.  active, accept, status, accepted, rejected: as they are named.
+    """
+
+    t: Tensor
+    h: Tensor
+    t0: Tensor
+    t1: Tensor
+    lands: Tensor
+    after: Tensor
+    last: Tensor
+    before: Tensor
+    active: Tensor
+    accept: Tensor
+    status: Tensor
+    accepted: Tensor
+    rejected: Tensor
+
+
+_SIX_DIGITS = -(1 << 47)  # keeps sign, exponent and five binary digits after the first, which is not stored
+
+
+class Controller:
+    """The arithmetic of adaptive steps, from one `Progress` to the next: tensors only, so that a graph can hold it."""
+
+    def __init__(self, control: Adaptive, problem: Problem, start: Tensor, end: Tensor) -> None:
         order = error_order(problem.solver, problem.noise)
         assert order is not None
+        self._end, self._sign = end, torch.sign(end - start)
+        # below this a step is lost in the rounding of t
+        self._floor = torch.clamp(16 * torch.finfo(torch.float64).eps * torch.maximum(start.abs(), end.abs()), min=1e-300)
+        self._floor = torch.clamp(self._floor, min=control.min_step)
         p, i, d = control.pid or ((0.1, 0.3, 0.0) if problem.stochastic else (0.4, 0.3, 0.0))
         self._beta = ((p + i + d) / order, -(p + 2 * d) / order, d / order)
-        self._order = order
+        self._order, self._blocks = order, problem.blocks
+        self.tolerances, self._safety = (control.rtol, control.atol), control.safety
+        self._factors, self._max_step, self._max_steps = control.factors, control.max_step, control.max_steps
         # such an error has the size of the step's noise; to refuse steps by it would be to choose the noise
         exempt = problem.noise in (Noise.NONE, Noise.ADDITIVE)
         self._takes_all = not exempt and problem.solver.orders[problem.noise].strong <= 0.5
-        self._errors = (torch.ones_like(self._t), torch.ones_like(self._t))
-        self.active = (length > 0) & torch.isfinite(x.detach()).flatten(1).all(1)
-        self.status = torch.where(self.active | (length == 0), int(Status.OK), int(Status.NONFINITE)).to(torch.int64)
-        if control.first_step is not None:
-            first = torch.full_like(length, control.first_step)
-        elif problem.first_step is not None:
-            first = problem.first_step().to(torch.float64)
-            first = torch.where(torch.isfinite(first) & (first > 0), first, 1e-3 * length)
-        else:
-            first = 1e-2 * length
-        self._h = torch.minimum(self._rounded(torch.clamp(first, max=control.max_step)), length)
-        self._set_jumps(torch.tensor(sorted(control.jump_times), dtype=torch.float64, device=x.device))
-        self._held = (start, self._end)
-        self.accepted = torch.zeros(count, dtype=torch.int64, device=x.device)
-        self.rejected = torch.zeros_like(self.accepted)
+        self._set_jumps(torch.tensor(sorted(control.jump_times), dtype=torch.float64, device=end.device), problem)
 
-    def next(self) -> Span | None:
-        if not bool(self.active.any()):
-            return None
-        target, self._after = self._next_stop()
-        left = (target - self._t).abs()
-        # stretch a little rather than leave a sliver behind
-        lands = self._h >= left * (1 - 1e-10)
-        t1 = torch.where(lands, target, self._t + self._sign * self._h)
-        # samples that have finished repeat their last span, and nothing of it is kept
-        t0 = torch.where(self.active, self._t, self._held[0])
-        t1 = torch.where(self.active, t1, self._held[1])
-        self._lands = lands
-        self._held = (t0, t1)
-        x = self._problem.x
-        start, end = expand(t0, x), expand(t1, x)
-        return Span(start, end, (end - start).to(x.dtype), self.accepted, self._problem.draws)
-
-    def _set_jumps(self, jumps: Tensor) -> None:
+    def _set_jumps(self, jumps: Tensor, problem: Problem) -> None:
         """Where to end and to begin again around every jump: the neighbours of its time as the functions will see it."""
         # noise over the gap is lost, which float32 would feel
-        seen = jumps.to(torch.float64 if self._problem.stochastic else self._problem.x.dtype)
+        seen = jumps.to(torch.float64 if problem.stochastic else problem.x.dtype)
         ahead = torch.full_like(seen, math.inf) * (1.0 if bool((self._sign >= 0).all()) else -1.0)
-        self._jumps = jumps
+        self.jumps = jumps
         self._around = tuple(torch.nextafter(seen, to).to(torch.float64) for to in (-ahead, ahead))
-        self.restart: Tensor | None = None
 
-    def _next_stop(self) -> tuple[Tensor, Tensor]:
+    def _next_stop(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The next time to land on, and the time from which to go on then: a jump's two sides, or the end twice."""
-        if len(self._jumps) == 0:
+        if len(self.jumps) == 0:
             return self._end, self._end
-        forward = torch.searchsorted(self._jumps, self._t, right=True)
-        backward = torch.searchsorted(self._jumps, self._t, right=False) - 1
+        forward = torch.searchsorted(self.jumps, t, right=True)
+        backward = torch.searchsorted(self.jumps, t, right=False) - 1
         index = torch.where(self._sign > 0, forward, backward)
-        exists = (index >= 0) & (index < len(self._jumps))
-        before, after = (side[index.clamp(0, len(self._jumps) - 1)] for side in self._around)
-        stops = exists & ((self._end - after) * self._sign > 0) & ((before - self._t) * self._sign > 0)
+        exists = (index >= 0) & (index < len(self.jumps))
+        before, after = (side[index.clamp(0, len(self.jumps) - 1)] for side in self._around)
+        stops = exists & ((self._end - after) * self._sign > 0) & ((before - t) * self._sign > 0)
         return torch.where(stops, before, self._end), torch.where(stops, after, self._end)
 
-    @torch.no_grad()
-    def judge(self, span: Span, x: Tensor, step: Step) -> Tensor:
-        control, error = self._control, step.error
-        assert error is not None
-        t0, t1 = self._held
-        h = (t1 - t0).abs()
-        norm = scaled_norm(error, x, step.x, control.rtol, control.atol, self._problem.blocks).to(torch.float64)
-        finite = torch.isfinite(norm) & torch.isfinite(step.x).flatten(1).all(1)
-        accept = self.active & finite & (self._takes_all | (norm <= 1))
+    def begin(self, first: Tensor, start: Tensor, active: Tensor, status: Tensor) -> Progress:
+        """The beginning, given a first step's size."""
+        h = torch.minimum(self._rounded(torch.clamp(first, max=self._max_step)), (self._end - start).abs())
+        one, none = torch.ones_like(start), torch.zeros_like(status)
+        no = torch.zeros_like(active)
+        return Progress(start, h, start, self._end, no, self._end, one, one, active, no, status, none, none)
 
-        size = torch.where(finite, norm, torch.full_like(norm, math.inf)).clamp(min=1e-10)
-        last, before = self._errors
-        low, high = control.factors
-        growth = control.safety * size ** -self._beta[0] * last ** -self._beta[1] * before ** -self._beta[2]
+    def plan(self, p: Progress) -> Progress:
+        """The next step to try."""
+        target, after = self._next_stop(p.t)
+        # stretch a little rather than leave a sliver behind
+        lands = p.h >= (target - p.t).abs() * (1 - 1e-10)
+        t1 = torch.where(lands, target, p.t + self._sign * p.h)
+        t0, t1 = torch.where(p.active, p.t, p.t0), torch.where(p.active, t1, p.t1)
+        return p._replace(t0=t0, t1=t1, lands=lands, after=after)
+
+    def judge(self, p: Progress, x: Tensor, new: Tensor, error: Tensor, tolerances: Sequence[float | Tensor] = ()) -> Progress:
+        """What comes of a step tried: taken or not, and the size of the next; tolerances: (rtol, atol), if not its own."""
+        h = (p.t1 - p.t0).abs()
+        rtol, atol = tolerances or self.tolerances
+        norm = scaled_norm(error, x, new, rtol, atol, self._blocks).to(torch.float64)
+        finite = torch.isfinite(norm) & torch.isfinite(new).flatten(1).all(1)
+        accept = p.active & finite & (self._takes_all | (norm <= 1))
+
+        size = torch.where(finite, norm, math.inf).clamp(min=1e-10)
+        low, high = self._factors
+        growth = self._safety * size ** -self._beta[0] * p.last ** -self._beta[1]
+        if self._beta[2]:
+            growth = growth * p.before ** -self._beta[2]
         # after a rejection only the last error speaks, and the step must shrink
-        retreat = torch.clamp(control.safety * size ** (-1 / self._order), max=control.safety)
+        retreat = torch.clamp(self._safety * size ** (-1 / self._order), max=self._safety)
         factor = torch.where(accept, growth.clamp(low, high), retreat.clamp(low, 1.0))
-        proposal = torch.clamp(h * factor, max=control.max_step)
+        proposal = torch.clamp(h * factor, max=self._max_step)
         # a step cut short to land on a stop says nothing against the size that was meant
-        proposal = torch.where(accept & (proposal < self._h) & (h < self._h * (1 - 1e-10)), self._h, proposal)
-        self._h = torch.where(self.active, self._rounded(proposal), self._h)
-        self._errors = (torch.where(accept, size, last), torch.where(accept, last, before))
+        proposal = torch.where(accept & (proposal < p.h) & (h < p.h * (1 - 1e-10)), p.h, proposal)
+        meant = torch.where(p.active, self._rounded(proposal), p.h)
 
-        landed = accept & self._lands
-        self._t = torch.where(landed, self._after, torch.where(accept, t1, self._t))
-        self.restart = landed & (self._t != self._end) if len(self._jumps) else None
-        refused = self.active & ~accept
-        self.accepted = self.accepted + accept
-        self.rejected = self.rejected + refused
-        self._retire(accept, refused, finite)
-        return accept
+        t = torch.where(accept, torch.where(p.lands, p.after, p.t1), p.t)
+        refused = p.active & ~accept
+        accepted, rejected = p.accepted + accept, p.rejected + refused
+        stuck = refused & (meant < self._floor)
+        arrived = t == self._end
+        spent = p.active & (accepted + rejected >= self._max_steps) & ~arrived
+        status = torch.where(spent, int(Status.MAX_STEPS), p.status)
+        status = torch.where(stuck, torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NONFINITE)), status)
+        return p._replace(
+            t=t,
+            h=meant,
+            last=torch.where(accept, size, p.last),
+            before=torch.where(accept, p.last, p.before),
+            active=p.active & ~(stuck | spent | (accept & arrived)),
+            accept=accept,
+            status=status,
+            accepted=accepted,
+            rejected=rejected,
+        )
 
     def _rounded(self, h: Tensor) -> Tensor:
         """Step sizes cut to six binary digits.
@@ -216,24 +233,78 @@ class AdaptivePace:
         scalar), and a Brownian path turns a difference ε of time into √ε of state. Coarse sizes keep that from happening,
         and times of few digits are cheap to ask of a Brownian tree.
         """
-        mantissa, exponent = torch.frexp(h)
-        cut = torch.ldexp(torch.floor(mantissa * 64) / 64, exponent)
+        cut = (h.view(torch.int64) & _SIX_DIGITS).view(torch.float64)
         return torch.where(torch.isfinite(h), torch.where(h < self._floor, h, torch.maximum(cut, self._floor)), h)
 
-    def _retire(self, accept: Tensor, refused: Tensor, finite: Tensor) -> None:
-        """Take samples that have arrived, or cannot go on, out of the race."""
-        stuck = refused & (self._h < self._floor)
-        spent = self.active & (self.accepted + self.rejected >= self._control.max_steps) & (self._t != self._end)
-        self.status = torch.where(spent, int(Status.MAX_STEPS), self.status)
-        self.status = torch.where(stuck, torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NONFINITE)), self.status)
-        self.active = self.active & ~(stuck | spent | (accept & (self._t == self._end)))
+
+class AdaptivePace:
+    """The steps of one adaptive solve."""
+
+    def __init__(self, control: Adaptive, problem: Problem) -> None:
+        x, count = problem.x, len(problem.x)
+        self._problem = problem
+        start, end = (t.detach().to(x.device).expand(count) for t in (problem.t0, problem.t1))
+        length = (end - start).abs()
+        active = (length > 0) & torch.isfinite(x.detach()).flatten(1).all(1)
+        status = torch.where(active | (length == 0), int(Status.OK), int(Status.NONFINITE)).to(torch.int64)
+        if control.first_step is not None:
+            first = torch.full_like(length, control.first_step)
+        elif problem.first_step is not None:
+            first = problem.first_step().to(torch.float64)
+            first = torch.where(torch.isfinite(first) & (first > 0), first, 1e-3 * length)
+        else:
+            first = 1e-2 * length
+        self.controller = Controller(control, problem, start, end)
+        self.progress = self.controller.begin(first, start.clone(), active, status)
+        self._end = end
+        self.restart: Tensor | None = None
+
+    def next(self) -> Span | None:
+        if not bool(self.progress.active.any()):
+            return None
+        self.progress = self.controller.plan(self.progress)
+        return self.span(self.progress)
+
+    def span(self, p: Progress) -> Span:
+        """The step under way."""
+        x = self._problem.x
+        start, end = expand(p.t0, x), expand(p.t1, x)
+        return Span(start, end, (end - start).to(x.dtype), p.accepted, self._problem.draws)
+
+    @torch.no_grad()
+    def judge(self, span: Span, x: Tensor, step: Step) -> Tensor:
+        assert step.error is not None
+        before = self.progress
+        self.progress = p = self.controller.judge(before, x, step.x, step.error)
+        if len(self.controller.jumps):
+            self.restart = p.accept & before.lands & (p.t != self._end)
+        return p.accept
 
     def stop(self, mask: Tensor, status: Status) -> None:
         """End the samples in the mask, with a status."""
-        self.status = torch.where(self.active & mask, int(status), self.status)
-        self.active = self.active & ~mask
+        p = self.progress
+        self.progress = p._replace(status=torch.where(p.active & mask, int(status), p.status), active=p.active & ~mask)
 
     @property
     def t(self) -> Tensor:
         """The time each sample has reached `(B,)`."""
-        return self._t
+        return self.progress.t
+
+    @property
+    def active(self) -> Tensor:
+        """The samples that are under way."""
+        return self.progress.active
+
+    @property
+    def status(self) -> Tensor:
+        return self.progress.status
+
+    @property
+    def accepted(self) -> Tensor:
+        """Steps taken."""
+        return self.progress.accepted
+
+    @property
+    def rejected(self) -> Tensor:
+        """Steps tried and not taken."""
+        return self.progress.rejected

@@ -20,10 +20,17 @@ class FixedPace:
     """The spans of a known grid, one after the other. All samples share the step numbers.
 
     node: the i-th time of the grid, i = 0 … steps; all that changes is a number, so that a copy goes on from where it is.
+    nodes: the same for a tensor of numbers, where times are plain numbers.
     """
 
-    def __init__(self, problem: Problem, node: Callable[[int], Tensor | float], steps: int) -> None:
-        self._node, self._problem, self._index = node, problem, -1
+    def __init__(
+        self,
+        problem: Problem,
+        node: Callable[[int], Tensor | float],
+        steps: int,
+        nodes: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self._node, self._nodes, self._problem, self._index = node, nodes, problem, -1
         self._last: Tensor | float = node(0)
         self._last_time = self._time(self._last)
         self.steps = steps
@@ -43,6 +50,23 @@ class FixedPace:
         span = Span(self._last_time, time, h, self._index, self._problem.draws)
         self._last, self._last_time = node, time
         return span
+
+    def ahead(self, count: int) -> tuple[Tensor, Tensor]:
+        """The times `(count + 1, …)`, float64, around the next `count` steps, and their sizes `(count, …)`."""
+        first = self._index + 1
+        if self._nodes is not None:
+            times = self._nodes(torch.arange(first, first + count + 1))
+        else:
+            every = (self._time(self._node(i)) for i in range(first, first + count + 1))
+            times = torch.stack(torch.broadcast_tensors(*every))
+        h = times.diff(dim=0)
+        return times, h.to(self._problem.x.dtype) if h.ndim > 1 else h
+
+    def skip(self, count: int) -> None:
+        """Go on as though the next `count` steps had been made."""
+        self._index += count
+        self._last = self._node(self._index + 1)
+        self._last_time = self._time(self._last)
 
     @property
     def taken(self) -> int:
@@ -98,7 +122,12 @@ class FixedSteps:
             return FixedPace(problem, lambda i: start, 0)
         length = end - start
         whole, n = self._count(abs(length))
-        return FixedPace(problem, lambda i: start + length * i / whole if i < n else end, n)
+        return FixedPace(
+            problem,
+            lambda i: start + length * i / whole if i < n else end,
+            n,
+            lambda i: torch.where(i < n, start + length * i.to(torch.float64) / whole, end),
+        )
 
     def _count(self, length: float) -> tuple[float, int]:
         """(length in steps, number of steps)."""
@@ -149,4 +178,5 @@ class TimeGrid:
                 f"TimeGrid runs from {times[0]} to {times[-1]}, but solve was asked for t0={ends[0]}, t1={ends[1]}"
             )
         nodes = (ends[0], *times[1:-1], ends[1])
-        return FixedPace(problem, nodes.__getitem__, len(nodes) - 1)
+        every = torch.tensor(nodes, dtype=torch.float64)
+        return FixedPace(problem, nodes.__getitem__, len(nodes) - 1, every.__getitem__)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from sdekit.counters import fold, normal_pair, threefry
-from sdekit.random import CounterDraws, KeyedDraws, Purpose, Replay, as_draws
+from sdekit.counters import GOLDEN, fold, mix, mix_int, normal_pair, strides
+from sdekit.random import KeyedDraws, Purpose, Replay, as_draws, chunk_steps
 
 CPU = torch.device("cpu")
 
@@ -91,20 +91,44 @@ def test_the_global_generator_is_left_alone():
     assert torch.equal(_normal(1, 10, (3,), 0), numbers)
 
 
-def test_threefry_gives_the_published_known_answers():
-    # Random123 distribution, kat_vectors: threefry2x32, 20 rounds
-    def words(key, counter):
-        def signed(w):
-            return w - (1 << 32) if w >= 1 << 31 else w
+def test_words_are_those_of_splitmix64():
+    # the first outputs from seed 1234567, as published with the generator
+    known = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    found = mix(torch.tensor([1234567]) + strides(torch.arange(1, 6)))
+    assert [int(w) % 2**64 for w in found] == known
+    assert [mix_int((1234567 + k * GOLDEN) % 2**64) for k in range(1, 6)] == known
 
-        pair = tuple(torch.tensor([signed(w)], dtype=torch.int32) for w in counter)
-        x = threefry(tuple(signed(w) for w in key), pair)
-        return tuple(int(w) & 0xFFFFFFFF for w in x)
 
-    ones = 0xFFFFFFFF
-    assert words((0, 0), (0, 0)) == (0x6B200159, 0x99BA4EFE)
-    assert words((ones, ones), (ones, ones)) == (0x1CB996FC, 0xBB002BE7)
-    assert words((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3)) == (0xC4923A9C, 0x483DF7A0)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("axis", ["samples", "steps", "entries"])
+def test_neighbours_in_every_direction_are_independent(dtype, axis):
+    n = 1 << 16
+    draws = KeyedDraws(3)
+    if axis == "samples":
+        z = draws.normal(Purpose.PATH, 5, (n, 1), dtype, CPU).flatten()
+    elif axis == "entries":
+        z = draws.normal(Purpose.PATH, 5, (1, n), dtype, CPU).flatten()
+    else:
+        z = torch.cat([draws.normal(Purpose.PATH, k, (16, 1), dtype, CPU) for k in range(n // 16)], 1).flatten()
+    for lag in (1, 2, 3, 16, 64, 100):
+        a, b = z[:-lag].double(), z[lag:].double()
+        for f in (lambda v: v, lambda v: v**2 - 1, lambda v: v.sign(), lambda v: v.abs() - math.sqrt(2 / math.pi)):
+            c = f(a) * f(b)
+            assert abs(float(c.mean())) < 4.5 * float(c.std()) / math.sqrt(len(c)), (lag, axis)
+    tail = stats.kstest(z[z.abs() > 2].abs().double().numpy(), stats.truncnorm(2, math.inf).cdf)
+    assert tail.pvalue > 1e-3
+
+
+def test_every_bit_of_a_word_is_a_fair_coin_and_changes_with_every_bit_of_its_key():
+    places = strides(torch.arange(1, 4097))
+    base = mix(torch.zeros((), dtype=torch.int64) + places)
+    bits = torch.arange(64)
+    ones = ((base[:, None] >> bits) & 1).double().mean(0)
+    assert float((ones - 0.5).abs().max()) < 4.5 * 0.5 / 64  # standard error of a share of 4096 coins: ½/64
+    for bit in range(0, 64, 7):
+        key = torch.tensor(1 << bit if bit < 63 else -(2**63))
+        changed = (((mix(key + places) ^ base)[:, None] >> bits) & 1).double().mean(0)
+        assert float((changed - 0.5).abs().max()) < 5 * 0.5 / 64
 
 
 def test_keys_do_not_collide_over_a_grid_of_words():
@@ -114,26 +138,31 @@ def test_keys_do_not_collide_over_a_grid_of_words():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_counter_based_numbers_do_not_depend_on_whether_samples_share_their_steps(dtype):
-    draws = CounterDraws(9)
+@pytest.mark.parametrize("tail", [(1,), (5,), (3, 8, 8)])
+def test_numbers_do_not_depend_on_whether_samples_share_their_steps(dtype, tail):
+    draws = KeyedDraws(9)
     for method in ("normal", "uniform", "sign"):
-        shared = torch.stack([getattr(draws, method)(Purpose.PATH, k, (6, 5), dtype, CPU) for k in range(6)])
-        own = getattr(draws, method)(Purpose.PATH, torch.arange(6), (6, 5), dtype, CPU)
-        assert torch.equal(own, torch.stack([shared[i, i] for i in range(6)]))
+        shared = torch.stack([getattr(draws, method)(Purpose.PATH, k, (70, *tail), dtype, CPU) for k in range(70)])
+        own = getattr(draws, method)(Purpose.PATH, torch.arange(70), (70, *tail), dtype, CPU)
+        expected = torch.stack([shared[i, i] for i in range(70)])
+        torch.testing.assert_close(own, expected, rtol=0, atol=1e-6 if dtype is torch.float32 else 1e-14)
 
 
-@pytest.mark.parametrize("source", [KeyedDraws, CounterDraws])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("tail", [(1,), (3,), (40,), (3, 8, 8)])
-def test_normals_are_those_of_the_words_that_a_compiled_solve_is_given(source, dtype, tail):
-    draws, shape = source(4, first=5), (70, *tail)
-    words = draws.words(Purpose.PATH, 3, shape, dtype, CPU)
-    steps = len(words)
-    for k in range(0, steps, 2):
-        pair = normal_pair(words[k], words[k + 1])
-        for j in (0, 1):
-            z = draws.normal(Purpose.PATH, 3 * steps + k + j, shape, dtype, CPU)
-            torch.testing.assert_close(pair[j], z, rtol=1e-5 if dtype is torch.float32 else 1e-13, atol=1e-6)
+def test_normals_are_those_that_a_compiled_solve_makes_for_itself(dtype, tail):
+    draws, shape, steps = KeyedDraws(4, first=5), (70, *tail), chunk_steps(math.prod(tail))
+    keys, places = draws.seeds(Purpose.PATH, 3 * steps, steps, shape, dtype, CPU)
+    pair = normal_pair(keys, places, dtype)
+    for k in range(steps):
+        z = draws.normal(Purpose.PATH, 3 * steps + k, shape, dtype, CPU)
+        torch.testing.assert_close(pair[k % 2][k // 2], z, rtol=0, atol=1e-6 if dtype is torch.float32 else 1e-14)
+
+
+def test_many_numbers_are_those_of_few():
+    many = KeyedDraws(2).normal(Purpose.PATH, 37, (60_000, 16), torch.float32, CPU)
+    few = KeyedDraws(2, first=59_000).normal(Purpose.PATH, 37, (10, 16), torch.float32, CPU)
+    torch.testing.assert_close(many[59_000:59_010], few, rtol=0, atol=1e-6)
 
 
 def test_an_empty_batch_draws_nothing():
