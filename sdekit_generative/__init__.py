@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import interop, inverse, losses, recipes
+    from . import editing, interop, inverse, losses, recipes
     from .data import (
         Cifar10,
         DataRange,
@@ -66,6 +66,8 @@ if TYPE_CHECKING:
         load_inception,
         measure_images,
         precision_recall,
+        psnr,
+        ssim,
     )
     from .model import (
         ClassifierGuided,
@@ -149,6 +151,8 @@ _HOMES = {
         "load_inception",
         "measure_images",
         "precision_recall",
+        "psnr",
+        "ssim",
     ),
     "model": (
         "ClassifierGuided",
@@ -180,7 +184,7 @@ _HOMES = {
     "song2021_sampler": ("Song2021PC",),
     "training": ("EMA", "PowerEMA", "Trainer", "Training"),
 }
-_ROOMS = ("interop", "inverse", "losses", "recipes")  # modules that are named themselves
+_ROOMS = ("editing", "interop", "inverse", "losses", "recipes")  # modules that are named themselves
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
@@ -267,6 +271,7 @@ __all__ = [
     "bits_per_dim",
     "digit_features",
     "draw",
+    "editing",
     "evaluate",
     "frechet_distance",
     "generate",
@@ -280,7 +285,9 @@ __all__ = [
     "losses",
     "measure_images",
     "precision_recall",
+    "psnr",
     "recipes",
     "reconstruct",
     "restore",
+    "ssim",
 ]

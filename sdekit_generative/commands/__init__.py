@@ -3,13 +3,14 @@
 A new command is a module here that decorates its function by `@app.command`, and its name in the import below.
 """
 
-from . import data, demo, evaluate, export, import_, likelihood, restore, sample, statistics, train
+from . import data, demo, edit, evaluate, export, import_, likelihood, restore, sample, statistics, train
 from .app import app
 
 __all__ = [
     "app",
     "data",
     "demo",
+    "edit",
     "evaluate",
     "export",
     "import_",

@@ -138,7 +138,7 @@ def _method(name: MethodName | None, operator: Operator, model: ScoreModel, n: i
     return makers[name]()
 
 
-def _images(run: Path, file: Path | None, model: ScoreModel, first: int, count: int) -> Tensor:
+def read_images(run: Path, file: Path | None, model: ScoreModel, first: int, count: int) -> Tensor:
     """Images of the run's held-out data, or of a folder or array, as floats in [0, 1]."""
     from ..data import Folder
     from ..run import Run
@@ -252,7 +252,7 @@ def restore(
     if observed:
         y = _observations(images)[first : first + count].to(model.device)
     else:
-        truth = _images(run, images, model, first, count).to(model.device)
+        truth = read_images(run, images, model, first, count).to(model.device)
         y = observe(operator, truth, noise, seed=seed, first=first)
     start = time.perf_counter()
     with blaming(run), work_bar("restoring") as progress:

@@ -3,6 +3,7 @@
 from .classifier import digit_features
 from .features import DigitFeatures, FeatureModule, FeatureNetwork, Features, load_inception
 from .frechet import feature_moments, frechet_distance
+from .image_quality import psnr, ssim
 from .inception_score import InceptionScore, inception_score
 from .kernel import KernelDistance, kernel_distance
 from .precision_recall import PrecisionRecall, precision_recall
@@ -26,4 +27,6 @@ __all__ = [
     "load_inception",
     "measure_images",
     "precision_recall",
+    "psnr",
+    "ssim",
 ]
