@@ -100,22 +100,10 @@ def write(root: Path, step: int, checkpoint: Checkpoint, keep: int) -> Path:
     Raises CheckpointError where that fails; the older ones then stay.
     """
     target, hidden = root / f"{_PREFIX}{step:08d}", root / f"{HIDDEN}{step:08d}"
-    if target.exists() and _is_whole(target):
-        return target
-    contents = {f"{name}{_TENSORS}": safetensors.torch.save(dict(group)) for name, group in checkpoint.tensors.items()}
-    contents[_STATE] = as_json(checkpoint.state)
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    contents[_MANIFEST] = as_json({"files": digests, "format": _FORMAT})
     try:
         _remove_unfinished(root)
-        hidden.mkdir(parents=True)
-        for name, content in contents.items():
-            write_through(hidden / name, content)
-        flush_folder(hidden)
-        if target.exists():  # not whole, or it would have been returned above
-            shutil.rmtree(target)
-        hidden.rename(target)
-        flush_folder(root)
+        if not (target.exists() and _is_whole(target)):
+            _write_whole(target, hidden, checkpoint)
         _prune(root, step, keep)
     except OSError as problem:
         shutil.rmtree(hidden, ignore_errors=True)
@@ -123,6 +111,21 @@ def write(root: Path, step: int, checkpoint: Checkpoint, keep: int) -> Path:
             f"{target}: could not be written ({problem.strerror or problem}); the checkpoints before it are kept"
         ) from problem
     return target
+
+
+def _write_whole(target: Path, hidden: Path, checkpoint: Checkpoint) -> None:
+    contents = {f"{name}{_TENSORS}": safetensors.torch.save(dict(group)) for name, group in checkpoint.tensors.items()}
+    contents[_STATE] = as_json(checkpoint.state)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    contents[_MANIFEST] = as_json({"files": digests, "format": _FORMAT})
+    hidden.mkdir(parents=True)
+    for name, content in contents.items():
+        write_through(hidden / name, content)
+    flush_folder(hidden)
+    if target.exists():  # and is broken
+        shutil.rmtree(target)
+    hidden.rename(target)
+    flush_folder(target.parent)
 
 
 def _remove_unfinished(root: Path) -> None:
