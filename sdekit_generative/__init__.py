@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from .sampling import Samples, draw, generate
     from .song2021_sampler import Song2021PC
     from .training import EMA, PowerEMA, Trainer, Training
+    from .variational import VariationalNoise, dequantised_bits_per_dim, fit_dequantisation
 
 _HOMES = {
     "data": (
@@ -183,6 +184,7 @@ _HOMES = {
     "sampling": ("Samples", "draw", "generate"),
     "song2021_sampler": ("Song2021PC",),
     "training": ("EMA", "PowerEMA", "Trainer", "Training"),
+    "variational": ("VariationalNoise", "dequantised_bits_per_dim", "fit_dequantisation"),
 }
 _ROOMS = ("editing", "interop", "inverse", "losses", "recipes")  # modules that are named themselves
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -265,14 +267,17 @@ __all__ = [
     "UniformNoiseLevel",
     "UniformTime",
     "UserError",
+    "VariationalNoise",
     "WideResNet",
     "WideResNetConfig",
     "as_process",
     "bits_per_dim",
+    "dequantised_bits_per_dim",
     "digit_features",
     "draw",
     "editing",
     "evaluate",
+    "fit_dequantisation",
     "frechet_distance",
     "generate",
     "inception_score",
