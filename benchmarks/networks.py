@@ -3,8 +3,8 @@
 For each network, forward alone and forward with backward:
 
     seconds    best of several calls; images/s
-    floor      the time of its convolutions and attention alone, each replayed by itself on tensors of the same sizes and
-               memory layouts
+    floor      the time of its convolutions and attention alone, replayed one after the other on tensors of the same
+               sizes and memory layouts
     peak MB    most bytes of tensors alive at once, weights included (on CUDA, as the allocator counts)
 
 and for predictor–corrector sampling with it, the share of time spent outside the network. Everything measured of a
@@ -103,10 +103,15 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def floor(calls: list[Callable[[], object]], repeats: int, device: torch.device) -> float:
-    """Sum of the best seconds of every call by itself."""
-    with torch.no_grad():
-        return sum(timed({str(i): call for i, call in enumerate(calls)}, repeats, device).values())
+def replayed(calls: list[Callable[[], object]]) -> Callable[[], None]:
+    """All calls, one after the other."""
+
+    def run() -> None:
+        with torch.no_grad():
+            for call in calls:
+                call()
+
+    return run
 
 
 def measure(config: NetworkConfig, batch: int, repeats: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -137,14 +142,20 @@ def measure(config: NetworkConfig, batch: int, repeats: int, args: argparse.Name
             "forward + backward, compiled": lambda: both(compiled),
         }
     found: dict[str, Any] = {"weights": sum(p.numel() for p in network.parameters()), "batch": batch}
-    seconds = timed(calls, repeats, device)
     for name, call in calls.items():
-        entry = {"seconds": seconds[name], "images_per_second": batch / seconds[name]}
-        if "compiled" not in name:
-            record, entry["peak_megabytes"] = observe(network, call, device)
-            entry["floor_seconds"] = floor(record.calls, repeats, device)
-            entry["over_floor"] = entry["seconds"] / entry["floor_seconds"]
-        found[name] = entry
+        if "compiled" in name:
+            seconds = timed({name: call}, repeats, device)
+            found[name] = {"seconds": seconds[name], "images_per_second": batch / seconds[name]}
+            continue
+        record, peak = observe(network, call, device)
+        seconds = timed({name: call, "floor": replayed(record.calls)}, repeats, device)
+        found[name] = {
+            "seconds": seconds[name],
+            "images_per_second": batch / seconds[name],
+            "peak_megabytes": peak,
+            "floor_seconds": seconds["floor"],
+            "over_floor": seconds[name] / seconds["floor"],
+        }
     return found
 
 
