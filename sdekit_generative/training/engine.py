@@ -18,7 +18,7 @@ from sdekit.random import KeyedDraws, Purpose
 
 from ..data import Dataset, permutation
 from ..data.dequantize import Dequantisation, UniformNoise
-from ..errors import CheckpointError, RunError
+from ..errors import CheckpointError, DataError, RunError
 from ..losses import Loss, spread
 from ..model import ScoreModel
 from .checkpoint import Checkpoint
@@ -47,6 +47,7 @@ class Trainer:
         self.model, self.images, self.loss, self.training = model, images, loss, training
         self.processes = Processes(device=model.device) if processes is None else processes
         self.dequantisation = UniformNoise() if dequantisation is None else dequantisation
+        _check_labels(model, images, self.takes_labels)
         self._first, share = self.processes.part(training.batch)
         if share % training.accumulate:
             raise RunError(f"{share} images a process and step cannot be taken in {training.accumulate} equal parts")
@@ -153,6 +154,17 @@ class Trainer:
             group = f"power-{average.width:g}"
             copy_into(average.averages, checkpoint.tensors[group], group)
             average.updates = self.ema.updates
+
+
+def _check_labels(model: ScoreModel, images: Dataset, wanted: bool) -> None:
+    """Raises DataError where classes are to be told, and the images have none or more than the network knows."""
+    if not wanted:
+        return
+    if images.labels is None:
+        raise DataError("the recipe is for images with classes, and these have none; see data.classes, or network.classes")
+    largest, known = int(images.labels.max()), getattr(getattr(model.network, "config", None), "classes", 0)
+    if known and largest >= known:
+        raise DataError(f"the images have classes up to {largest}; set network.classes to {largest + 1}, not {known}")
 
 
 def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

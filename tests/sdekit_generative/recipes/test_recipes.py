@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from sdekit.sdes.diffusion import VE, SubVP
-from sdekit_generative.errors import CheckpointError, RecipeError, RunError
+from sdekit_generative.errors import CheckpointError, DataError, RecipeError, RunError
 from sdekit_generative.model import ClassifierGuided
 from sdekit_generative.recipes import RECIPES, Recipe, find, override
 from sdekit_generative.run import load, load_classifier, reconstruct
@@ -100,6 +101,16 @@ def test_a_network_told_classes_learns_them_and_is_guided_by_them(tmp_path):
     between = model.conditional(labels, guidance=2.0)(0.5, x)
     with_class, without = model.conditional(labels)(0.5, x), model(0.5, x)
     assert torch.allclose(between, without + 2.0 * (with_class - without), atol=1e-5)
+
+
+def test_classes_that_are_missing_or_too_many_are_said(tmp_path):
+    np.save(tmp_path / "plain.npy", np.random.default_rng(0).integers(0, 256, (9, 8, 8), dtype=np.uint8))
+    for name in ("digits-classes", "digits-classifier"):
+        recipe = override(_small(name), {"data": "Folder", "data.path": str(tmp_path / "plain.npy")})
+        with pytest.raises(DataError, match="these have none"):
+            begin(tmp_path / "run", recipe)
+    with pytest.raises(DataError, match=r"set network\.classes to 10, not 4"):
+        begin(tmp_path / "run", override(_small("digits-classes"), {"network.classes": "4"}))
 
 
 def test_a_classifier_is_trained_loaded_and_guides(tmp_path):

@@ -26,7 +26,6 @@ TINY = [
     "--set=training.save_every=4",
     "--set=training.cooldown=0",
     "--batch=8",
-    "--steps=12",
     "--device=cpu",
 ]
 ALONE = [sys.executable, "-m", "sdekit_generative", "train"]
@@ -66,14 +65,14 @@ def _gap(a: Path, b: Path) -> float:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone") / "run"
-    assert "training in 1 process on cpu" in _made([*ALONE, "digits", *TINY, "--out", folder])
+    assert "training in 1 process on cpu" in _made([*ALONE, "digits", *TINY, "--steps=12", "--out", folder])
     return folder
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("two") / "run"
-    out = _made([*TWO, "digits", *TINY, "--processes=2", "--out", folder])
+    out = _made([*TWO, "digits", *TINY, "--steps=12", "--processes=2", "--out", folder])
     assert out.count("training in 2 processes (gloo) on cpu, 4 images each") == 1
     return folder
 
@@ -112,7 +111,7 @@ def test_a_run_may_go_on_in_another_number_of_processes(alone, tmp_path):
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_at_the_same_step(alone, tmp_path):
     folder = tmp_path / "run"
-    process = _start([*TWO, "digits", *TINY, "--steps=100000", "--set=training.save_every=100000", "--out", folder])
+    process = _start([*TWO, "digits", *TINY, "--steps=100000", "--out", folder])
     log = folder / "log.jsonl"
     while not (log.exists() and log.read_bytes().count(b"\n") >= 3):
         assert process.poll() is None
