@@ -109,7 +109,8 @@ def evaluate(
     use_threads(threads)
     with joined(find_device(device)) as group, blaming(run):
         model, recipe = load(run, group.device, which=checkpoint), Run.open(run).recipe()
-        compared, measured = _images(recipe, model, data)
+        needed = "bpd" in wanted or (reference is None and bool({"fid", "kid", "pr"} & set(wanted)))
+        compared, measured = _images(recipe, model, data) if needed else (None, None)
         folder = out or run / "evaluations" / f"{how.sampler}-seed{seed}-{_short(model, images)}"
         found = measure(
             model,

