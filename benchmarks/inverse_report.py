@@ -1,4 +1,4 @@
-"""Tables and plots of the benchmark of inverse problems, and the README's section made of them."""
+"""Tables and plots of the benchmark of inverse problems, and the README's section: `python -m benchmarks.inverse_report`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Rows = list[dict[str, Any]]
+RESULTS = Path(__file__).parent / "results"
 EXACT = "exact samples"
 TARGET = 0.03  # of the exact-covariance method on the Gaussian
 _FIGURES = ("mean", "covariance", "distance", "ranks")
@@ -97,6 +98,8 @@ def write_tables(record: dict[str, Any], path: Path) -> str:
                     for r in mine
                 ]
                 head = ["method", *_FIGURES, "calls", "gradients", "seconds"]
+                if not mine:
+                    continue
                 parts.append(f"\n## {prior}, {operator}, σ_y = {noise}\n\n" + _table(head, lines))
     path.write_text("".join(parts))
     return targets
@@ -244,5 +247,13 @@ def _digits(record: dict[str, Any]) -> str:
     )
 
 
+def main() -> None:
+    """Tables, plots and the README's section from the results there are."""
+    record = json.loads((RESULTS / "inverse.json").read_text())
+    write_tables(record, RESULTS / "inverse.md")
+    draw(record, RESULTS)
+    print(readme(RESULTS))
+
+
 if __name__ == "__main__":
-    print(readme(Path(__file__).parent / "results"))
+    main()

@@ -91,6 +91,7 @@ class TMPD(Guidance):
     """Tweedie moment projection: A σ² J Aᵀ replaced by the diagonal matrix of its row sums. Linear; two gradients a call.
 
     A row sum that is not positive, as anticorrelated pixels can make it, is taken as `floor` times r², r² as in `PiGDM`.
+    Without noise in the observation small row sums can make the method run away; a floor of 0.1 or more holds it.
 
     Reference: Boys, Girolami, Pidstrigach, Reich, Mosca, Akyildiz (2023), arXiv 2310.06721, equation 12.
     """

@@ -20,7 +20,7 @@ from .krylov import conjugate_gradients
 from .operator import SVD, MeasurementError, Operator, Pullback, adjoint_error, as_matrix
 
 _LARGEST_MATRIX = 4096  # entries of an image up to which an operator without a cheap SVD is made a matrix
-_ADJOINT_TOLERANCE = 1e-6
+_ADJOINT_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
 _CG_STEPS = 50
 
 
@@ -61,7 +61,7 @@ class Measurement:
                     f"operator: expected an operator such as inverse.Inpaint(mask), got {operator!r}; "
                     "wrap a linear function in inverse.FromFunction(function, shape)"
                 )
-        check_operator(operator, shape)
+        check_operator(operator, shape, y)
         expected = operator(torch.zeros((1, *shape), dtype=y.dtype, device=y.device)).shape[1:]
         if y.shape[1:] != expected:
             raise MeasurementError(
@@ -104,7 +104,7 @@ class Measurement:
         operator: Any = self.operator
         found = operator.svd(self.y)
         if found is None and math.prod(self.shape) <= _LARGEST_MATRIX:
-            found = as_matrix(operator, self.shape).svd(self.y)
+            found = as_matrix(operator, self.shape, self.y).svd(self.y)
         return found
 
     def require_svd(self, name: str) -> SVD:
@@ -152,19 +152,22 @@ def _without_dust(function: Any, noise: Tensor | float) -> Any:
     return cleaned
 
 
-def check_operator(operator: Operator, shape: tuple[int, ...]) -> None:
-    """Raise MeasurementError where an operator that says it is linear is not, or its adjoint is not its adjoint."""
+def check_operator(operator: Operator, shape: tuple[int, ...], like: Tensor) -> None:
+    """Raise MeasurementError where an operator that says it is linear is not, or its adjoint is not its adjoint.
+
+    like: a tensor of the dtype and device that are computed in.
+    """
     if not hasattr(operator, "adjoint"):
         return
     linear: Any = operator
     name = type(operator).__name__
-    error = adjoint_error(linear, shape)
-    if not error <= _ADJOINT_TOLERANCE:
+    error = adjoint_error(linear, shape, like=like)
+    if not error <= _ADJOINT_TOLERANCE.get(like.dtype, 1e-2):
         raise MeasurementError(
             f"{name}: the adjoint is wrong, ⟨A x, y⟩ and ⟨x, Aᵀ y⟩ differ by {error:.1e} of their size on random x and y; "
             "or the operator is not linear. inverse.FromFunction finds the adjoint of a linear function"
         )
-    offset = float(linear.forward(torch.zeros((1, *shape), dtype=torch.float64)).abs().max())
+    offset = float(linear.forward(torch.zeros((1, *shape), dtype=like.dtype, device=like.device)).abs().max())
     if not offset == 0.0:
         raise MeasurementError(f"{name}: not linear, A(0) is {offset:.1e}; subtract it from operator and observation")
 

@@ -197,24 +197,37 @@ class Matrix(Linear):
         return SVD(values, lambda v: v.flatten(1) @ left, lambda c: (c @ left.mT).reshape(-1, *y.shape[1:]))
 
 
-def as_matrix(operator: Linear, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> Matrix:
-    """The operator as a matrix, found by applying it to every unit image of the given shape."""
+def as_matrix(operator: Linear, shape: tuple[int, ...], like: Tensor | None = None) -> Matrix:
+    """The operator as a matrix, found by applying it to every unit image of the given shape.
+
+    like: a tensor whose dtype and device the operator takes; None: float64 on the CPU.
+    """
     size = torch.Size(shape).numel()
-    columns = operator.forward(torch.eye(size, dtype=dtype).reshape(size, *shape))
+    unit = (
+        torch.eye(size, dtype=torch.float64) if like is None else torch.eye(size, dtype=like.dtype, device=like.device)
+    )
+    columns = operator.forward(unit.reshape(size, *shape))
     return Matrix(columns.flatten(1).mT.contiguous(), tuple(shape), tuple(columns.shape[1:]))
 
 
-def adjoint_error(operator: Linear, shape: tuple[int, ...], probes: int = 2, seed: int = 0) -> float:
-    """The largest `|⟨A x, y⟩ − ⟨x, Aᵀ y⟩| / (‖A x‖ ‖y‖)` over random x and y, float64; about 1e-16 for a true adjoint."""
+def adjoint_error(
+    operator: Linear, shape: tuple[int, ...], probes: int = 2, seed: int = 0, like: Tensor | None = None
+) -> float:
+    """The largest `|⟨A x, y⟩ − ⟨x, Aᵀ y⟩| / (‖A x‖ ‖y‖)` over random x and y: a rounding error, for a true adjoint.
+
+    like: as in `as_matrix`.
+    """
+    where = torch.zeros((), dtype=torch.float64) if like is None else like
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn((probes, *shape), dtype=torch.float64, generator=generator)
+    x = torch.randn((probes, *shape), dtype=where.dtype, generator=generator).to(where.device)
     image = operator.forward(x)
-    y = operator.keep(torch.randn(image.shape, dtype=torch.float64, generator=generator))
+    y = operator.keep(torch.randn(image.shape, dtype=where.dtype, generator=generator).to(where.device))
     back = operator.adjoint(y)
     if back.shape != x.shape:
         raise MeasurementError(
             f"{type(operator).__name__}: the adjoint returns shape {tuple(back.shape[1:])} for images of shape {tuple(shape)}"
         )
+    image, y, x, back = (v.double() for v in (image, y, x, back))
     left, right = (image * y).flatten(1).sum(1), (x * back).flatten(1).sum(1)
     size = image.flatten(1).norm(dim=1) * y.flatten(1).norm(dim=1)
     return float(((left - right).abs() / size.clamp_min(torch.finfo(x.dtype).tiny)).max())

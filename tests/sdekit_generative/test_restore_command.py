@@ -4,9 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sdekit_generative.cli import main
+from sdekit_generative.commands.restore import Settings, _operator
+from sdekit_generative.inverse.page import as_images, page
 
 FEW = ["--steps=4", "--n=2", "--count=2"]
 
@@ -86,6 +89,13 @@ def test_what_cannot_be_done_is_one_line(arguments, words, tiny_run, tmp_path, c
     err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sdekit-generative: error")]
     assert len(err) == 1
     assert words in err[0]
+
+
+def test_colours_are_asked_of_models_that_have_them():
+    operator = _operator("colorize", Settings(), (3, 8, 8), 0)
+    assert operator(torch.ones(1, 3, 8, 8)).shape == (1, 1, 8, 8)
+    shown = as_images(operator, torch.full((2, 1, 8, 8), 0.5), (3, 8, 8))
+    assert page(None, shown, torch.rand(2, 2, 3, 8, 8)).mode == "RGB"
 
 
 def test_nothing_is_overwritten(tiny_run, tmp_path, capsys):

@@ -27,6 +27,7 @@ from sdekit_generative.inverse import (
     CompressedSensing,
     DiffPIR,
     Downsample,
+    FromFunction,
     GaussianBlur,
     Inpaint,
     Matrix,
@@ -422,6 +423,24 @@ class _Shifted(Inpaint):
 def test_what_does_not_fit_together_is_said(operator, y, level, words):
     with pytest.raises(MeasurementError, match=words):
         Measurement.of(operator, y, level, SHAPE)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if not isinstance(m, TwistedSMC)], ids=_name)
+@pytest.mark.parametrize("name", ["inpaint", "average", "ct"])
+def test_an_observation_without_noise_is_no_exception(name, method):
+    problem = Problem(OPERATORS[name], level=0.0, components=2)
+    found = sample_posterior(problem.route(30), problem.measurement, method, n=3)
+    assert bool(torch.isfinite(found.samples).all())
+    if not isinstance(method, TMPD):  # row sums near 0, with no noise to bound them from below, push far
+        assert float(found.samples.abs().max()) < 10.0
+
+
+def test_a_function_of_float32_alone_can_be_used_in_float32():
+    weight = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    operator = FromFunction(lambda x: torch.nn.functional.conv2d(x, weight), SHAPE)
+    measurement = Measurement.of(operator, torch.zeros(1, 2, 3, 3), 0.1, SHAPE)
+    assert measurement.svd is not None
+    assert measurement.solve(torch.ones(1, 2, 3, 3), 1.0, 0.1).dtype is torch.float32
 
 
 def test_missing_pixels_may_hold_anything():
