@@ -7,11 +7,13 @@ probability-flow equation with its exact divergence:
     SciPy RK45       as the published code does: state and log-densities of the whole batch in one vector, in time t,
                      one error norm and one step for all; rtol = atol = 1e-5 is its setting
     torchdiffeq      dopri5 on the same vector
-    sdekit           `log_likelihood`, steps of every sample's own, in the angle
+    sdekit           `log_likelihood` in the angle for data of standard deviation c; adaptive steps of every sample's own
+                     with c that of the data, or a number of equal steps with that or three quarters of it
 
-For each, tolerances are swept: calls of the score (value and divergence count as one everywhere, for the published code
-too, which evaluates the network twice) against the mean error of the batch. The comparison is at equal error: the fewest
-calls of sdekit whose error is at most that of SciPy with the published setting.
+For each, tolerances or numbers of steps are swept: calls of the score against the mean error of the batch. Value and
+divergence count as one call everywhere; the published code evaluates the network twice for them. The comparison is at
+equal error: the fewest calls of sdekit whose error is at most that of SciPy with the published setting. `each` is what a
+sample needed by itself, which is less than the batch's calls where steps are of its own.
 
 Writes likelihood.json, likelihood.md and likelihood.png.
 """
@@ -33,6 +35,7 @@ from torch import Tensor
 
 from benchmarks.likelihood_report import draw, write_tables
 from sdekit.analytic import GaussianData, GaussianMixture
+from sdekit.scores.coordinates import Angle
 from sdekit.scores.divergence import Exact
 from sdekit.scores.likelihood import log_likelihood
 from sdekit.scores.reverse import probability_flow
@@ -44,24 +47,30 @@ RESULTS = Path(__file__).parent / "results"
 PROCESSES: dict[str, Any] = {"VE": VE(), "VP": VP(t_min=1e-5), "SubVP": SubVP(t_min=1e-5)}
 DIMENSION = 16
 PUBLISHED = 1e-5
-TOLERANCES = tuple(10.0 ** (-k / 2) for k in range(4, 17))
+TOLERANCES = tuple(10.0 ** (-k / 3) for k in range(8, 22))
+STEPS = tuple(range(12, 54, 2))
 SOLVERS: dict[str, Any] = {
     "Adams()": Adams(),
     "Bosh3()": Bosh3(),
     "Dopri5()": Dopri5(),
     "Tsit5()": Tsit5(),
     "Dopri8()": Dopri8(),
+    "Adams(6)": Adams(6),
 }
+ADAPTIVE = ("Adams()", "Bosh3()", "Dopri5()", "Tsit5()", "Dopri8()")
+SHARES = (1.0, 0.75)
 
 
 class Row(NamedTuple):
-    """One figure. calls: of the score, by the batch; each: mean over samples of their own; error: mean, bits/dim."""
+    """One figure. setting: tolerance or number of steps.  calls: of the score, by the batch; each: mean over samples of
+    their own; error: mean over samples, in bits/dim.
+    """
 
     process: str
     law: str
     package: str
     solver: str
-    tolerance: float
+    setting: float
     calls: int
     each: float
     error: float
@@ -99,6 +108,7 @@ class Problem:
         self.exact = self.law.log_prob(self.x, self.process, self.process.t_min)
         self.prior = At(self.law, self.process, self.process.t_max)
         self.flow = probability_flow(self.process, self.score)
+        self.width = float(self.law.covariance.diagonal().mean().sqrt())
 
     def rate(self, t: float | Tensor, y: Tensor) -> Tensor:
         """Of the vector [x flattened, ∫ ∇·v]."""
@@ -153,20 +163,24 @@ def torchdiffeq_row(problem: Problem, tolerance: float) -> Row:
     return problem.row("torchdiffeq", "dopri5", tolerance, problem.of_end(found[-1]), calls, float(calls), spent)  # type: ignore[index]
 
 
-def sdekit_row(problem: Problem, solver: str, tolerance: float) -> Row:
-    """`log_likelihood` with one of the solvers."""
+def sdekit_row(problem: Problem, solver: str, setting: float, share: float = 1.0) -> Row:
+    """`log_likelihood` with one of the solvers, to a tolerance or with a number of steps; c is this share of the std."""
+    angle, equal = Angle(share * problem.width), setting > 1
+    steps = angle.grid(problem.process, int(setting), first=3.0) if equal else Adaptive(rtol=setting, atol=setting)
     start = time.perf_counter()
     found = log_likelihood(
         problem.process,
         problem.score,
         problem.x,
         solver=SOLVERS[solver],
-        steps=Adaptive(rtol=tolerance, atol=tolerance),
+        steps=steps,
         prior=problem.prior,
+        coordinates=angle,
     )
     spent = time.perf_counter() - start
     each = float(found.stats.evaluations.double().mean())
-    return problem.row("sdekit", solver, tolerance, found.log_prob, found.stats.model_calls, each, spent)
+    name = f"{solver}, equal steps, c = {share:g} std" if equal else solver
+    return problem.row("sdekit", name, setting, found.log_prob, found.stats.model_calls, each, spent)
 
 
 def measure(samples: int, tolerances: tuple[float, ...]) -> list[Row]:
@@ -177,11 +191,12 @@ def measure(samples: int, tolerances: tuple[float, ...]) -> list[Row]:
             ways: list[Callable[[float], Row]] = [
                 lambda tolerance, p=problem: scipy_row(p, tolerance),
                 lambda tolerance, p=problem: torchdiffeq_row(p, tolerance),
-                *(lambda tolerance, p=problem, s=s: sdekit_row(p, s, tolerance) for s in SOLVERS),
+                *(lambda tolerance, p=problem, s=s: sdekit_row(p, s, tolerance) for s in ADAPTIVE),
             ]
             for way in ways:
                 way(tolerances[0])  # the first call of anything is slow
                 rows += [way(tolerance) for tolerance in tolerances]
+            rows += [sdekit_row(problem, "Adams(6)", n, share) for share in SHARES for n in STEPS]
             print(f"{process}, {law}: done", flush=True)
     return rows
 
@@ -198,7 +213,7 @@ def main() -> None:
     settings = {
         "samples": samples,
         "dimension": DIMENSION,
-        "published tolerance": PUBLISHED,
+        "published setting": PUBLISHED,
         "processes": {name: repr(process) for name, process in PROCESSES.items()},
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }

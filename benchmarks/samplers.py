@@ -1,4 +1,4 @@
-"""Samplers on exact scores: `python -m benchmarks.samplers [--fast] [--out DIR]`.
+"""Samplers on exact scores: `python -m benchmarks.samplers [--size full|short|fast] [--out DIR]`.
 
 The target is a mixture of four Gaussians in R¹⁶ (component standard deviation 0.25, means standard normal from a fixed
 seed), float64. Every sampler of the flow starts from the same 256 states at t_max and is compared, sample by sample, with
@@ -68,15 +68,24 @@ DIMENSION = 16
 
 
 class Size(NamedTuple):
-    """How much is measured: starts of the flow, samples of stochastic samplers, budgets, samples for correctors' bias."""
+    """How much is measured: starts of the flow, samples of stochastic samplers, budgets, samples for correctors' bias, and
+    the budgets and processes for which grids and samplers are tuned.
+    """
 
     starts: int = 256
     samples: int = 2048
     budgets: tuple[int, ...] = BUDGETS
     bias: int = 32768
+    tuned: tuple[int, ...] = BUDGETS
+    tuned_processes: tuple[str, ...] = tuple(PROCESSES)
 
 
-FAST = Size(starts=32, samples=256, budgets=(5, 10, 20), bias=2048)
+MAIN = ("VP", "SubVP", "VE")
+SIZES = {
+    "full": Size(),
+    "short": Size(starts=96, samples=1024, bias=8192, tuned=(5, 10, 20, 50), tuned_processes=MAIN),
+    "fast": Size(32, 256, (5, 10, 20), 2048, (5, 10, 20), MAIN),
+}
 
 
 class Row(NamedTuple):
@@ -155,7 +164,7 @@ def flow_rows(name: str, size: Size) -> list[Row]:
     pilots = Pilots.of(
         flow.process, flow.score, flow.process.prior_sample((16, DIMENSION), seed=99, dtype=torch.float64)
     )
-    for budget in size.budgets:
+    for budget in size.tuned:
         for solver in (AngularAdams(2), AngularAdams(3), UniPC(3), DPMSolverPP(3)):
             grid = optimal_grid(flow.process, flow.score, budget, solver, pilots=pilots)
             rows.append(flow.row(solver, "optimal", grid))
@@ -309,13 +318,13 @@ def settings(size: Size) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fast", action="store_true", help="few samples and budgets")
+    parser.add_argument("--size", choices=SIZES, default="full", help="how much is measured")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    size, start = FAST if options.fast else Size(), time.time()
+    size, start = SIZES[options.size], time.time()
     os.environ["OMP_NUM_THREADS"] = "1"
-    jobs = [("flow", name, size) for name in PROCESSES] + [("noisy", name, size) for name in ("VP", "SubVP", "VE")]
-    jobs += [("bias", name, size) for name in ("VP", "SubVP", "VE")]
+    jobs = [("flow", name, size) for name in PROCESSES] + [("noisy", name, size) for name in MAIN]
+    jobs += [("bias", name, size) for name in MAIN]
     try:
         import diffusers  # type: ignore[import-not-found]  # noqa: F401
 
@@ -323,7 +332,10 @@ def main() -> None:
     except ImportError:
         print("diffusers is not installed: its schedulers are left out")
     with multiprocessing.get_context("spawn").Pool(min(len(jobs), os.cpu_count() or 1)) as pool:
-        found = [row for part in pool.imap(work, jobs, chunksize=1) for row in part]
+        found = []
+        for (kind, name, _), part in zip(jobs, pool.imap(work, jobs, chunksize=1), strict=True):
+            print(f"{kind}, {name}: {len(part)} figures after {time.time() - start:.0f} s", flush=True)
+            found += part
     rows = [row._asdict() for row in found if isinstance(row, Row)]
     bias = [row for row in found if not isinstance(row, Row)]
     options.out.mkdir(parents=True, exist_ok=True)

@@ -231,3 +231,76 @@ def _draw_noisy(record: dict[str, Any], out: Path, plt: Any) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(out / "samplers_noise.png", dpi=110)
     plt.close(figure)
+
+
+# --- what the README shows --------------------------------------------------------------------------------------------
+
+SHOWN = (
+    ("`tune`, sampler and grid chosen on other starts", "tune", "tuned"),
+    ("`AngularAdams(3)`, `angle_grid`", "AngularAdams(3)", "angle"),
+    ("`UniPC(3)`, log-SNR", "UniPC(3)", "log-SNR"),
+    ("`DPMSolverPP(3)`, log-SNR", *BASELINE),
+    ("`EDMHeun()`, Karras", "EDMHeun(0)", "Karras"),
+    ("`DDIM()`, log-SNR", "DDIM()", "log-SNR"),
+)
+NOISY = (
+    ("`AngularAdams(2)`, `angle_grid`", "AngularAdams(2)", "angle"),
+    ("`DPMSolverPP(2)`, log-SNR", "DPMSolverPP(2)", "log-SNR"),
+    ("`SASolver()`, log-SNR", "SASolver(3, 4)", "log-SNR"),
+    ("`SEEDS()`, log-SNR", "SEEDS(2)", "log-SNR"),
+    ("`DDIM(1)`, log-SNR", "DDIM()", "log-SNR"),
+    ("`EulerMaruyama()`, log-SNR", "EulerMaruyama()", "log-SNR"),
+)
+
+
+def readme(record: dict[str, Any]) -> str:
+    """The README's part."""
+    size, rows = record["settings"]["size"], record["rows"]
+    flow = [row for row in rows if not row["noisy"]]
+    met = verdicts(record)
+    parts = [
+        f"Exact scores of four Gaussians in R¹⁶ (standard deviation 0.25), float64, {size['starts']} starts: median error "
+        "against the converged probability flow from the same start. Measured by `python -m benchmarks.samplers`, with every "
+        "sampler, grid and process in [benchmarks/results/samplers.md](benchmarks/results/samplers.md). diffusers: the best "
+        "of all its schedulers and grids that were tried, each judged from its own start.\n\n"
+    ]
+    for process in ("VP", "SubVP", "VE"):
+        mine = _pick(flow, process=process)
+        lines = []
+        for words, sampler, grid in SHOWN:
+            these = _pick(mine, sampler=sampler, grid=grid, package="sdekit")
+            lines.append(
+                [words, *(_number((_least(_at(these, n)) or {"error": None})["error"]) for n in size["budgets"])]
+            )
+        peers = _pick(mine, package="diffusers")
+        if peers:
+            best = [_least(_at(peers, n)) for n in size["budgets"]]
+            lines.append(["diffusers, best", *(_number(row["error"]) if row else "" for row in best)])
+        parts.append(_table([f"{process}, calls of the score", *map(str, size["budgets"])], lines) + "\n")
+    parts.append(
+        '<img src="benchmarks/results/samplers_flow.png" width="98%" alt="error against calls of the score">\n\n'
+    )
+    noisy, most = [row for row in rows if row["noisy"]], max(size["budgets"])
+    lines = []
+    for words, sampler, grid in NOISY:
+        cells = []
+        for process in ("VP", "SubVP", "VE"):
+            row = _least(_at(_pick(noisy, process=process, sampler=sampler, grid=grid), most))
+            cells.append("" if row is None else f"{100 * row['std']:+.2f} %")
+        lines.append([words, *cells])
+    parts.append(
+        f"Samplers with noise keep moments: error of the standard deviation of a Gaussian of standard deviation 0.25 after "
+        f"{most} calls, worked out exactly.\n\n"
+    )
+    parts.append(_table(["with noise", "VP", "SubVP", "VE"], lines) + "\n")
+    doubt = 100 * max(row["uncertainty"] for row in record["bias"])
+    parts.append(
+        f"The bias of Langevin correctors, on N(0, 0.5²) with 1000 steps of `ReverseDiffusion` and snr 0.16 (± {doubt:.2f} %); "
+        'a step of the published size, `compat="song2021"`, widens what it samples:\n\n'
+    )
+    parts.append(bias_table(record))
+    missed = [f"{what}: {found}, wanted {wanted}" for what, wanted, found, fine in met if not fine]
+    parts.append(
+        "\n" + ("Missed: " + "; ".join(missed) + "." if missed else "All targets that were set beforehand are met.")
+    )
+    return "".join(parts).strip()
