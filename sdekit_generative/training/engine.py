@@ -178,7 +178,7 @@ def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor], group:
         raise CheckpointError(
             f"{group}.safetensors: {name} is {'missing' if name in target else 'not part of the network'}"
         )
-    for name, value in source.items():
+    for name, value in sorted(source.items()):  # in one order in all processes, where weights are split
         if value.shape != target[name].shape:
             raise CheckpointError(
                 f"{group}.safetensors: {name} has shape {tuple(value.shape)}, expected {tuple(target[name].shape)}"

@@ -100,7 +100,7 @@ class Update:
 
     def restore(self, moments: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Raises CheckpointError where the moments are not of these parameters."""
-        for place, value in moments.items():
+        for place, value in sorted(moments.items()):
             name, _, key = place.rpartition("/")
             parameter = self.parameters.get(name)
             if parameter is None or (value.ndim and value.shape != parameter.shape):
