@@ -69,6 +69,10 @@ def load(network: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
     Raises CheckpointError that names what is missing, left over, of another shape, or not finite, or noise levels
     (`sigmas`) other than those of the network; the network is then as it was. TypeError for another kind of network.
     """
+    if isinstance(state_dict.get("model"), Mapping):
+        raise CheckpointError(
+            "a whole checkpoint, not a state dict; give its ['model'], or load_averages(network, read(file))"
+        )
     found = {key.removeprefix(_PREFIX): value for key, value in state_dict.items()}
     sigmas = found.pop("sigmas", None)
     wanted = entries(network)

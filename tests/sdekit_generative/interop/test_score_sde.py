@@ -233,6 +233,12 @@ def test_a_bare_state_dict_is_a_checkpoint_without_averages(tmp_path):
         score_sde.load_averages(network, saved)
 
 
+def test_a_whole_checkpoint_is_not_a_state_dict():
+    network = TINY.build((3, 8, 8))
+    with pytest.raises(CheckpointError, match="load_averages"):
+        score_sde.load(network, {"model": _state(network), "step": 3})
+
+
 def test_averages_of_another_network_are_refused(tmp_path):
     network = TINY.build((3, 8, 8))
     _written(tmp_path / "checkpoint.pth", network, ema={"shadow_params": [torch.zeros(3)] * 156})
