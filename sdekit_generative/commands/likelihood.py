@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError
 from .app import app
 from .options import Count, blaming, find_device, say, use_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..data import Dequantisation
+    from ..model import ScoreModel
+
+_FIT = 1000  # steps of learning a law
 
 
 @app.command
@@ -16,6 +25,8 @@ def likelihood(
     data: Path | None = None,
     tolerance: float = 1e-3,
     probes: Count = 1,
+    dequantise: Literal["uniform", "truncated", "learned"] = "uniform",
+    checkpoint: Literal["newest", "best"] = "newest",
     seed: int = 0,
     batch: Count = 100,
     threads: Count | None = None,
@@ -33,6 +44,10 @@ def likelihood(
         Relative and absolute tolerance of the ODE.
     probes
         Random probes of the divergence for each image.
+    dequantise
+        Law of the noise within a level: uniform, truncated (normal), or learned on the training images for this model.
+    checkpoint
+        Which checkpoint: the newest, or the best that training measured.
     seed
         Of dequantisation and probes.
     batch
@@ -52,11 +67,12 @@ def likelihood(
     from ..progress import work_bar
     from ..run import Run, load
     from ..train import load_images
+    from ..variational import dequantised_bits_per_dim
 
     if not tolerance > 0:
         raise UserError(f"--tolerance: expected a number above 0, got {tolerance}")
     use_threads(threads)
-    model = load(run, find_device(device))
+    model = load(run, find_device(device), checkpoint)
     images = (
         load_images(Run.open(run).recipe())[1] if data is None else Folder(str(data), channels=model.shape[0]).load()
     )
@@ -64,16 +80,33 @@ def likelihood(
         raise UserError(
             f"{data}: images of shape {images.shape}; the model is of {model.shape} with {model.levels} levels"
         )
+    options: dict[str, Any] = {
+        "steps": Adaptive(rtol=tolerance, atol=tolerance),
+        "divergence": Hutchinson(probes=probes),
+        "seed": seed,
+        "batch": batch,
+    }
     with blaming(run), work_bar("likelihood") as progress:
-        bits = bits_per_dim(
-            model,
-            images.images,
-            steps=Adaptive(rtol=tolerance, atol=tolerance),
-            divergence=Hutchinson(probes=probes),
-            seed=seed,
-            batch=batch,
-            progress=progress,
-        )
-    figures = {"bits_per_dim": bits.mean, "standard_error": bits.standard_error, "images": len(images)}
+        if dequantise == "uniform":
+            bits = bits_per_dim(model, images.images, progress=progress, **options)
+        else:
+            law = _law(run, model, dequantise, progress)
+            bits = dequantised_bits_per_dim(model, images.images, law, **options)
+    figures: dict[str, Any] = {"bits_per_dim": bits.mean, "standard_error": bits.standard_error, "images": len(images)}
+    if dequantise != "uniform":
+        figures["dequantise"] = dequantise
     say(json.dumps({**figures, "network_evaluations": bits.network_evaluations}))
     return 0
+
+
+def _law(run: Path, model: ScoreModel, name: str, progress: Callable[[float], None]) -> Dequantisation:
+    """The law of dequantisation that is asked for; to learn one, the run's own training images are needed."""
+    from ..data import TruncatedNormalNoise
+    from ..run import Run
+    from ..train import load_images
+    from ..variational import fit_dequantisation
+
+    if name == "truncated":
+        return TruncatedNormalNoise()
+    training, _ = load_images(Run.open(run).recipe())
+    return fit_dequantisation(model, training, _FIT, report=lambda step, bound: progress(step / _FIT))

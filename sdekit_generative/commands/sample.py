@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -27,6 +27,8 @@ def sample(
     first: int = 0,
     label: int | None = None,
     guidance: float = 1.0,
+    checkpoint: Literal["newest", "best"] = "newest",
+    average: float | None = None,
     out: Path | None = None,
     batch: Count = 256,
     threads: Count | None = None,
@@ -48,6 +50,10 @@ def sample(
         Class of the images, where the network knows classes.
     guidance
         How much the class counts; 1 is as learned.
+    checkpoint
+        Which checkpoint: the newest, or the best that training measured.
+    average
+        Width of a power-function average of the weights to put together from the run's snapshots, such as 0.08.
     out
         The PNG to write. It must not exist yet. [default: RUN/samples-SAMPLER-seedSEED-FIRST-LAST.png]
     batch
@@ -66,7 +72,7 @@ def sample(
     how = how or SamplerOptions()
     sampler = how.build()
     use_threads(threads)
-    model = load(run, find_device(device))
+    model = load(run, find_device(device), checkpoint, average)
     file = out or run / f"samples-{how.sampler}-seed{seed}-{first}-{first + n - 1}.png"
     _check_free(file)
     start = time.perf_counter()
@@ -80,6 +86,8 @@ def sample(
         "batch": batch,
         "label": label,
         "guidance": guidance,
+        "checkpoint": checkpoint,
+        "average": average,
     }
     about |= {"network_evaluations": samples.network_evaluations, "seconds": round(time.perf_counter() - start, 2)}
     _keep(file, model, samples.images, sampler, about)

@@ -179,6 +179,32 @@ def test_a_run_is_trained_sampled_and_measured(capsys, tmp_path):
     assert np.isfinite(figures["bits_per_dim"])
 
 
+def test_likelihoods_may_be_taken_under_another_law_of_dequantisation(capsys, run, tmp_path, monkeypatch):
+    from sdekit_generative.commands import likelihood
+
+    monkeypatch.setattr(likelihood, "_FIT", 2)
+    np.save(tmp_path / "held.npy", np.random.default_rng(0).integers(0, 17, (3, 8, 8), dtype=np.uint8))
+    for law in ("truncated", "learned"):
+        command = ["likelihood", str(run), "--data", str(tmp_path / "held.npy"), "--tolerance=0.01", "--dequantise", law]
+        capsys.readouterr()
+        assert main(command) == 0
+        figures = json.loads(capsys.readouterr().out)
+        assert figures["dequantise"] == law
+        assert np.isfinite(figures["bits_per_dim"])
+
+
+def test_checkpoints_and_averages_that_a_run_does_not_have_are_said(capsys, run):
+    assert "nothing was measured during training" in _refused(capsys, "sample", run, "--checkpoint=best")
+    assert "kept no snapshots" in _refused(capsys, "sample", run, "--average=0.1")
+
+
+def test_the_recipes_are_listed(capsys):
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(recipes.RECIPES)
+    assert any(line.split() == ["cifar10-ncsnpp-ve", "Cifar10,", "VE,", "NCSNpp"] for line in lines)
+
+
 def test_existing_pictures_are_not_overwritten(capsys, run, tmp_path):
     (tmp_path / "o.png").write_text("mine")
     assert "exists already" in _refused(capsys, "sample", run, "--out", tmp_path / "o.png")
