@@ -218,18 +218,27 @@ class Cell:
         }
 
 
-def measure(size: Size) -> Iterator[list[dict[str, Any]]]:
-    """Every method on every problem, a problem at a time."""
+def measure(
+    size: Size, methods: dict[str, Method], done: set[tuple[str, str, float]]
+) -> Iterator[list[dict[str, Any]]]:
+    """The methods on every problem that is not done yet, a problem at a time."""
     for operator_name, operator in OPERATORS.items():
         for prior_name, prior in PRIORS.items():
             for noise in NOISES:
-                cell, where, rows = Cell(prior, operator, noise, size), (prior_name, operator_name, noise), []
-                for name, method in METHODS.items():
+                where, rows = (prior_name, operator_name, noise), []
+                if where in done:
+                    continue
+                cell = Cell(prior, operator, noise, size)
+                for name, method in methods.items():
                     figures = cell.of_method(method)
                     print(*where, name, f"{figures['mean']:.3f} {figures['covariance']:.3f}", flush=True)
                     rows.append({**_place(*where), "method": name, **figures})
-                rows.append({**_place(*where), "method": EXACT, **cell.of_exact_samples()})
+                if methods is METHODS:
+                    rows.append({**_place(*where), "method": EXACT, **cell.of_exact_samples()})
                 yield rows
+
+
+_PLACE = ("prior", "operator", "noise")
 
 
 def _place(prior: str, operator: str, noise: float) -> dict[str, Any]:
@@ -308,30 +317,39 @@ def convergence(size: Size) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fast", action="store_true", help="few samples: a look at whether it runs")
+    parser.add_argument("--resume", action="store_true", help="go on from the inverse.json in the folder")
+    parser.add_argument("--only", choices=METHODS, help="measure one method anew, on the problems of that inverse.json")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    size = FAST if arguments.fast else Size()
-    start = time.perf_counter()
-    record: dict[str, Any] = {
-        "settings": {
-            "size": size._asdict(),
-            "steps": STEPS,
-            "threads": torch.get_num_threads(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
-        "precise": precise(),
-        "convergence": convergence(size),
-        "rows": [],
-    }
+    size, file = FAST if arguments.fast else Size(), arguments.out / "inverse.json"
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for rows in measure(size):
-        record["rows"] += rows
-        record["settings"]["seconds"] = round(time.perf_counter() - start)
-        (arguments.out / "inverse.json").write_text(json.dumps(_short(record), indent=1) + "\n")
+    record = json.loads(file.read_text()) if arguments.resume or arguments.only else _begun(size)
+    places = {(row["prior"], row["operator"], row["noise"]) for row in record["rows"]}
+    if arguments.only:
+        every = {(p, o, n) for p in PRIORS for o in OPERATORS for n in NOISES}
+        for rows in measure(size, {arguments.only: METHODS[arguments.only]}, every - places):
+            for new in rows:
+                old = next(r for r in record["rows"] if all(r[k] == new[k] for k in (*_PLACE, "method")))
+                old.update(_short(new))
+    else:
+        for rows in measure(size, METHODS, places):
+            record["rows"] += rows
+            file.write_text(json.dumps(_short(record), indent=1) + "\n")
+    file.write_text(json.dumps(_short(record), indent=1) + "\n")
     print(write_tables(record, arguments.out / "inverse.md"))
     draw(record, arguments.out)
+
+
+def _begun(size: Size) -> dict[str, Any]:
+    settings = {
+        "size": size._asdict(),
+        "steps": STEPS,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    return {"settings": settings, "precise": precise(), "convergence": convergence(size), "rows": []}
 
 
 def _short(value: Any) -> Any:

@@ -124,7 +124,8 @@ class Replacing:
             if dw is not None:
                 size = abs(span.h) ** 0.5
                 dw = Increment(W=size * span.normal(Purpose.CHURN, dw.W, _PART + 3 * jump + 1))
-            step = self._once(sde, span, x, dw, state, jump)
+            # the solver's memory belongs to a path that has been left
+            step = self._once(sde, span, x, dw, self.inner.init(sde, span.t0, x), jump)
         return step
 
     def _once(self, sde: Any, span: Span, x: Tensor, dw: Increment | None, state: Any, jump: int) -> Step:
