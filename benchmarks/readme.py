@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import likelihood_report, samplers_report
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -67,10 +69,21 @@ def demo() -> str:
     )
 
 
+def samplers() -> str:
+    """Samplers on exact scores."""
+    return samplers_report.readme(_json("samplers.json"))
+
+
+def likelihood() -> str:
+    """Densities on exact scores."""
+    return likelihood_report.readme(_json("likelihood.json"))
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "timings": timings,
     "gallery": gallery,
     "orders": _markdown("convergence.md"),
+    "likelihood": likelihood,
     "demo": demo,
 }
 
