@@ -25,7 +25,15 @@ class CountedScore:
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         self.calls += calls_at(self.score, t)
-        value = self.score(t.to(x.dtype) if t.ndim else t, x)
+        try:
+            value = self.score(t.to(x.dtype) if t.ndim else t, x)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise ValueError(
+                "score(t, x) takes a derivative where none are recorded: gradients are off, or x does not require them. Take it "
+                "of x.detach().requires_grad_() under torch.enable_grad(); for s = −∇E, EnergyScore(energy) does that"
+            ) from error
         check_like("score", value, x)
         return value
 

@@ -135,6 +135,21 @@ def test_energies_are_scores_under_no_grad_and_with_likelihoods() -> None:
     assert torch.allclose(ll.log_prob, WHOLE.log_prob(x, PROCESS, PROCESS.t_min), atol=2e-4)
 
 
+def test_a_score_that_needs_gradients_where_there_are_none_is_told_what_to_do() -> None:
+    def naive(t: Tensor, x: Tensor) -> Tensor:
+        return torch.autograd.grad(WHOLE.log_prob(x, PROCESS, t).sum(), x)[0]
+
+    x, steps = PROCESS.prior_sample((3, 2), seed=0, dtype=torch.float64), sk.log_snr_grid(PROCESS, 3)
+    ends = (PROCESS.t_max, PROCESS.t_min)
+    with torch.no_grad(), pytest.raises(ValueError, match=r"EnergyScore\(energy\) does that"):
+        sk.solve(sk.probability_flow(PROCESS, naive), x, *ends, solver=sk.DDIM(), steps=steps)
+    energy = sk.EnergyScore(lambda t, y: -WHOLE.log_prob(y, PROCESS, t))
+    with torch.no_grad():
+        found = sk.solve(sk.probability_flow(PROCESS, energy), x, *ends, solver=sk.DDIM(), steps=steps).x
+    exact = sk.solve(sk.probability_flow(PROCESS, WHOLE.score(PROCESS)), x, *ends, solver=sk.DDIM(), steps=steps).x
+    assert torch.allclose(found, exact, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
