@@ -77,7 +77,7 @@ def write_tables(record: dict[str, Any], path: Path) -> str:
     parts = [
         "# Inverse problems against exact posteriors\n\nErrors of the posterior mean and sliced Wasserstein distances are in "
         "units of the posterior's standard deviation, those of the covariance relative to it; ranks are total variation "
-        "distances from uniform. Particle filters are ranked with 64 particles.\n\n## Targets\n\n",
+        "distances from uniform.\n\n## Targets\n\n",
         targets,
         "\n## All problems, root mean square\n\n",
         summary(record),
@@ -132,6 +132,7 @@ def _draw_errors(record: dict[str, Any], file: Path, plt: Any) -> None:
                 label = f"{operator}, σ_y = {noise}"
                 axis.plot([r[figure_name] for r in mine], at, marker, color=colour, ms=5, mfc="none", label=label)
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(plt.NullFormatter())
         axis.set_yticks(range(len(methods)), methods)
         axis.set_title(f"{prior}: {figure_name}", fontsize=10)
         axis.grid(True, which="major", alpha=0.3)
