@@ -31,7 +31,7 @@ class CountedScore:
             if "does not require grad" not in str(error):
                 raise
             raise ValueError(
-                "score(t, x) takes a derivative where none are recorded: gradients are off, or x does not require them. Take it "
+                "score(t, x) takes a derivative where none are recorded: gradients are off, or x needs none. Take it "
                 "of x.detach().requires_grad_() under torch.enable_grad(); for s = −∇E, EnergyScore(energy) does that"
             ) from error
         check_like("score", value, x)
