@@ -69,7 +69,7 @@ DIMENSION = 16
 
 class Size(NamedTuple):
     """How much is measured: starts of the flow, samples of stochastic samplers, budgets, samples for correctors' bias, and
-    the budgets and processes for which grids and samplers are tuned.
+    the budgets for which grids and samplers are tuned.
     """
 
     starts: int = 256
@@ -77,14 +77,13 @@ class Size(NamedTuple):
     budgets: tuple[int, ...] = BUDGETS
     bias: int = 32768
     tuned: tuple[int, ...] = BUDGETS
-    tuned_processes: tuple[str, ...] = tuple(PROCESSES)
 
 
 MAIN = ("VP", "SubVP", "VE")
 SIZES = {
     "full": Size(),
-    "short": Size(starts=96, samples=1024, bias=8192, tuned=(5, 10, 20, 50), tuned_processes=MAIN),
-    "fast": Size(32, 256, (5, 10, 20), 2048, (5, 10, 20), MAIN),
+    "short": Size(starts=96, samples=1024, bias=8192, tuned=(5, 10, 20, 50)),
+    "fast": Size(32, 256, (5, 10, 20), 2048, (5, 10, 20)),
 }
 
 
