@@ -64,6 +64,7 @@ CIFAR10_CLASSES = Recipe(
         measure_every=10_000,
         sample_every=10_000,
         power_ema=(0.05, 0.1),
+        snapshot_every=50_000,
     ),
 )
 

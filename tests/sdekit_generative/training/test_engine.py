@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sdekit_generative.errors import CheckpointError, RunError, TrainingDiverged
+from sdekit_generative.networks import NCSNppConfig
 from sdekit_generative.train import load_images
 from sdekit_generative.training import Checkpoint, Trainer, Training, checkpoint
 
@@ -140,6 +141,16 @@ def test_a_batch_taken_in_parts_gives_the_weights_of_the_whole(tiny, times):
     assert float((_weights(whole) - _weights(parts)).abs().max()) < 1e-5
     with pytest.raises(RunError, match="8 images a process and step cannot be taken in 3 equal parts"):
         _trainer(tiny, accumulate=3)
+
+
+def test_computing_features_twice_to_save_memory_changes_nothing_not_even_what_is_dropped(tiny):
+    network = NCSNppConfig(
+        channels=8, multipliers=(1, 2), blocks=1, attention_resolutions=(4,), dropout=0.3, scale_by_sigma=False
+    )
+    usual = _trainer(dataclasses.replace(tiny, network=network))
+    saving = _trainer(dataclasses.replace(tiny, network=dataclasses.replace(network, checkpoint=True)))
+    assert [usual.step() for _ in range(4)] == pytest.approx([saving.step() for _ in range(4)], rel=1e-5)
+    assert float((_weights(usual) - _weights(saving)).abs().max()) < 1e-5
 
 
 def test_half_of_the_images_are_mirrored_anew_at_each_step(tiny):
