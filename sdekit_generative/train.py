@@ -129,9 +129,18 @@ def resume(
     if seen not in (None, trainer.images.fingerprint()):
         raise RunError(f"{folder}: the images have changed since the run was begun; put them back, or begin a new run")
     if saved is not None:
-        trainer.restore(saved)
+        _restore(trainer, saved, folder)
     trainer.processes.check_same("the step to go on from", trainer.steps_done)
     return Job(run, recipe, trainer, held_out, made)
+
+
+def _restore(trainer: Trainer, saved: Checkpoint, folder: Path) -> None:
+    try:
+        trainer.restore(saved)
+    except CheckpointError as problem:
+        raise CheckpointError(f"{folder}: {problem}") from None
+    except (KeyError, TypeError, ValueError) as problem:
+        raise CheckpointError(f"{folder}: not the checkpoint of a run ({problem!r})") from None
 
 
 def _recorded(run: Run, saved: Checkpoint | None) -> tuple[Recipe, str | None, Before]:
