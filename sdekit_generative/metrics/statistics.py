@@ -102,15 +102,18 @@ class Statistics:
             )
 
     def save(self, file: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, whole or not at all. Raises DataError where it cannot be written."""
         arrays: dict[str, Any] = {_MEAN: self.mean.numpy(), _COVARIANCE: self.covariance.numpy()}
         arrays[_PROVENANCE] = np.array(json.dumps(dict(self.provenance), sort_keys=True))
         if self.features is not None:
             arrays[_FEATURES] = self.features.numpy()
         stream = io.BytesIO()
         np.savez_compressed(stream, **arrays)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, stream.getvalue())
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(file, stream.getvalue())
+        except OSError as problem:
+            raise DataError(f"{file}: cannot be written ({problem.strerror or problem})") from None
 
     @classmethod
     def load(cls, file: str | Path) -> Statistics:

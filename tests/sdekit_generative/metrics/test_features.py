@@ -74,6 +74,10 @@ def test_a_file_that_is_not_the_weights_is_refused_by_name_and_runs_no_code(weig
 
     refused("none.pth", "there is no such file")
     refused("text.pth", "cannot be read as weights", b"hello")
+    for seed in range(20):
+        noise = torch.randint(0, 256, (200,), generator=torch.Generator().manual_seed(seed))
+        refused(f"noise{seed}.pth", "cannot be read as weights", bytes(noise.tolist()))
+    refused("passwd.pth", "cannot be read as weights", b"root:x:0:0:root:/root:/bin/bash\n" * 9)
     refused("cut.safetensors", "cannot be read as weights", safetensors.torch.save(dict(weights))[:1000])
     refused("evil.pth", "cannot be read as weights", pickle.dumps(Evil()))
     refused("evil2.pth", "cannot be read as weights", Evil())

@@ -91,5 +91,8 @@ def test_a_file_that_is_not_statistics_is_refused_by_name(tmp_path):
         Statistics.load(tmp_path / "y.npz")
     with pytest.raises(DataError, match=r"z\.npz: there is no such file"):
         Statistics.load(tmp_path / "z.npz")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"s\.npz: cannot be written \("):
+        measure_images(DIGITS, DigitFeatures()).save(tmp_path / "file" / "s.npz")
     with pytest.raises(DataError, match="2 images or more, got 1"):
         measure_images(DIGITS.select(torch.tensor([0])), DigitFeatures())
