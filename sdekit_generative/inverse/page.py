@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ..pictures import grid
 from .measurement import Measurement
-from .operator import inverted
 
 STD_SHOWN = 2.0  # the standard deviation is at most ½ for values in [0, 1]
 _HEAD = 14
+_RIDGE = 0.02
 
 
 def as_images(operator: Any, y: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """An observation as images to be looked at: missing pixels grey, few pixels enlarged, other measurements as A⁺ y."""
+    """An observation as images to be looked at: missing pixels grey, few pixels enlarged, others nearly as A⁺ y."""
     channels, height, width = shape
     missing = operator.keep(torch.ones_like(y)) == 0
     if y.shape[1:] == shape:
@@ -30,7 +30,8 @@ def as_images(operator: Any, y: Tensor, shape: tuple[int, int, int]) -> Tensor:
         return torch.full((len(y), *shape), 0.5, dtype=y.dtype, device=y.device)
     if measurement.svd is None:
         return operator.adjoint(y)
-    return operator.adjoint(measurement.svd.apply(inverted, measurement.y))
+    # A⁺ itself would show little but the noise of the weakest directions
+    return operator.adjoint(measurement.svd.apply(lambda s: 1.0 / (s + _RIDGE * s.amax()), measurement.y))
 
 
 def page(truth: Tensor | None, observed: Tensor, samples: Tensor, most: int = 6) -> Image.Image:
