@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -236,4 +237,29 @@ def test_sigterm_ends_an_evaluation_quietly_and_it_is_gone_on_with(run, small_da
     assert 1 <= len(before) < 16
     subprocess.run([sys.executable, "-m", "sdekit_generative", *ask], env=_environment(), check=True)
     assert len(list(kept.glob("*/images/0*.npz"))) == 16
+    assert all(f.read_bytes() == content for f, content in before.items())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the workers of torchrun are found in /proc")
+def test_a_process_killed_among_two_loses_nothing_and_one_goes_on_alone(run, tmp_path, capsys):
+    ask = ["evaluate", str(run), "--sampler=pc", "--steps=60", "--images=64", "--batch=4", "--metric=is"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    folder = tmp_path / "two"
+    command = [*launch, "-m", "sdekit_generative", *ask, f"--out={folder}"]
+    process = subprocess.Popen(command, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(folder.glob("images/0*.npz"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    assert process.wait() != 0
+    before = {f: f.read_bytes() for f in folder.glob("images/0*.npz")}
+    assert 3 <= len(before) < 16
+    capsys.readouterr()
+    found = []
+    for out in (folder, tmp_path / "one"):
+        assert main([*ask, f"--out={out}"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["inception_score"])
+    assert found[0] == found[1]
     assert all(f.read_bytes() == content for f, content in before.items())
