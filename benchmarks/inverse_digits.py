@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--only", choices=tasks(), help="one task, put beside those that inverse_digits.json holds")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -68,8 +69,12 @@ def main() -> None:
     train = torch.cat([dequantise(training.images, training.levels, KeyedDraws(1000 + c)) for c in range(_COPIES)])
     truth = dequantise(held_out.images, held_out.levels, KeyedDraws(0))[: arguments.images]
     method, sampler = MMPS(), Fast(DPMSolverPP(2), arguments.steps, churn=1.0)
-    record: dict[str, Any] = {"images": len(truth), "samples": SAMPLES, "steps": arguments.steps, "tasks": {}}
+    file = arguments.out / "inverse_digits.json"
+    record: dict[str, Any] = json.loads(file.read_text()) if arguments.only else {"samples": SAMPLES, "tasks": {}}
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for name, operator in tasks().items():
+        if arguments.only not in (None, name):
+            continue
         y, start = observe(operator, truth, NOISE, seed=1), time.perf_counter()
         found = restorations(model, operator, y, method, NOISE, SAMPLES, sampler, seed=0, batch=768)
         base = gaussian_means(train, operator, y).clamp(0.0, 1.0)
@@ -79,6 +84,8 @@ def main() -> None:
         record["tasks"][name] = {
             "method": repr(method),
             "noise": NOISE,
+            "images": len(truth),
+            "steps": arguments.steps,
             "psnr_mean": float(psnr(found.mean, truth).mean()),
             "psnr_gaussian": float(psnr(base, truth).mean()),
             "gain": float(gain.mean()),
@@ -93,10 +100,9 @@ def main() -> None:
             "seconds": round(time.perf_counter() - start, 1),
         }
         print(name, record["tasks"][name], flush=True)
-        arguments.out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(record, indent=1) + "\n")
         shown = page(truth[:6], as_images(operator, y[:6], SHAPE), found.samples[:6])
         shown.save(arguments.out / f"inverse_digits_{name}.png")
-    (arguments.out / "inverse_digits.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

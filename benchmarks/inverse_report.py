@@ -218,33 +218,38 @@ data as particles grow. Cheap methods pay in bias, most of all where what is mis
 
 
 def _digits(record: dict[str, Any]) -> str:
+    names = {"inpaint": "half the image", "sr": "4× fewer pixels", "cs": "25 % compressed sensing"}
     lines = [
         [
-            task,
-            r["method"],
-            f"{r['psnr_mean']:.2f}",
+            names[task],
+            f"**{r['psnr_mean']:.2f}**",
             f"{r['psnr_gaussian']:.2f}",
+            f"+{r['gain']:.2f} ± {r['gain_standard_error']:.2f}",
             f"{r['psnr_sample']:.2f}",
-            f"{r['residual']:.3f} / {r['noise']:.3f}",
+            f"{r['residual']:.3f} (σ_y = {r['noise']:g})",
             f"{r['spread']:.3f}",
+            str(r["images"]),
         ]
         for task, r in record["tasks"].items()
     ]
     head = [
-        "digits",
-        "method",
-        "PSNR, mean of 32",
-        "PSNR, Gaussian's posterior mean",
-        "PSNR, one sample",
-        "residual / σ_y",
-        "spread of samples",
+        "observed",
+        "mean of 32 samples, dB",
+        "Gaussian, dB",
+        "gain, dB",
+        "one sample, dB",
+        "residual",
+        "spread",
+        "images",
     ]
     return (
-        f"\nOn {record['images']} held-out digits, against the posterior mean of the full-covariance Gaussian fitted to the "
-        "training set:\n\n"
+        "\nOn held-out digits, PSNR against that of the posterior mean of the full-covariance Gaussian fitted to the training "
+        "images, the best linear estimate; samples agree with the observation up to its noise, and differ from one another:"
+        "\n\n"
         + _table(head, lines)
-        + '\n<img src="benchmarks/results/inverse_digits_inpaint.png" width="80%" alt="half a digit, samples of the other '
-        'half, their mean and standard deviation">\n'
+        + "\nHalf a digit is seen; samples of the whole, their mean and twice their standard "
+        'deviation:\n\n<img src="benchmarks/results/inverse_digits_inpaint.png" width="85%" '
+        'alt="half a digit, samples of the other half, their mean and standard deviation">\n'
     )
 
 
