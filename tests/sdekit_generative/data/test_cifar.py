@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdekit_generative.data import Cifar10
+from sdekit_generative.data import Cifar10, source_of
 from sdekit_generative.data.pickled import read_pickle
 from sdekit_generative.errors import DataError
 
@@ -43,6 +43,7 @@ def test_the_folder_and_the_archive_hold_the_same_images_labels_and_split(folder
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, arcname=folder.name)
     for path in (folder, archive):
+        assert source_of(path) == Cifar10(str(path))
         data = Cifar10(str(path)).load()
         expected = np.concatenate([pickle.loads(_batch(6, i))[b"data"] for i in (1, 2)])
         training, held_out = data.split()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sdekit.sdes.diffusion import VE, VP, SubVP
+from sdekit.sdes.process import AffineProcess
 from sdekit_generative.forward import MeanReverting
 from sdekit_generative.losses import (
     DenoisingLoss,
@@ -132,3 +133,29 @@ def test_min_snr_counts_clean_levels_less():
     assert torch.allclose(ratio, (5.0 / snr).clamp_max(1.0), rtol=1e-12)
     with pytest.raises(ValueError, match="gamma"):
         MinSNRWeighting(0.0)
+
+
+class Plain:
+    """No more than the protocol asks of a forward process: the VP by another name, without drift or diffusion."""
+
+    def __init__(self, vp):
+        for name in ("scale", "sigma", "log_sigma", "std", "time", "prior_std", "t_min", "t_max"):
+            setattr(self, name, getattr(vp, name))
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=_name)
+@pytest.mark.parametrize("times", [*TIMES, LogNormalNoiseLevel(), DiscreteTime(64)], ids=_name)
+def test_any_affine_process_will_do_for_the_forward_one(gaussian, weighting, times):
+    vp = VP(t_min=1e-3)
+    by_functions = AffineProcess(
+        lambda t: torch.exp(-0.5 * vp.beta_integral(t)), lambda t: torch.expm1(vp.beta_integral(t)).sqrt(), t_min=1e-3
+    )
+    generator = torch.Generator().manual_seed(0)
+    x0, z = (torch.randn(64, 1, 4, 4, generator=generator) for _ in range(2))
+    u = stratified(64, torch.tensor([0.5]))
+    values = [
+        DenoisingLoss(weighting, times)(dataclasses.replace(gaussian, process=process), x0, u, z)
+        for process in (vp, by_functions, Plain(vp))
+    ]
+    assert torch.allclose(values[0], values[1], rtol=1e-4)
+    assert torch.allclose(values[0], values[2], rtol=1e-4)
