@@ -268,18 +268,26 @@ def _march_adaptive(run: Run) -> None:
             assert graph.broken is not None
             return _say(run, graph.broken)
         run.x, run.state, pace.progress, run.evaluations, under_way = result
-        run.sde.calls = tuple(a + len(drawn) * b for a, b in zip(run.sde.calls, calls, strict=True))
+        run.sde.calls = _added(run.sde.calls, calls, len(drawn))
         if run.progress is not None:
             run.progress(run.fraction(span))
         more = bool(under_way)
     return None
 
 
-def _try(run: Run, span: Span, dw: Increment | None) -> tuple[tuple[int, ...], list[Request], Any]:
+Calls = tuple[int, int, int]
+
+
+def _added(calls: Calls, more: Calls, times: int = 1) -> Calls:
+    """Calls of drift, diffusion and score, and as many more."""
+    return (calls[0] + times * more[0], calls[1] + times * more[1], calls[2] + times * more[2])
+
+
+def _try(run: Run, span: Span, dw: Increment | None) -> tuple[Calls, list[Request], Any]:
     """Make a step and let it go: what it calls, what it asks for, and the solver's memory after it."""
     before, draws = run.sde.calls, _Noting(run.draws)
     step = run.solver.step(run.sde, span._replace(draws=draws), run.x, dw, run.state)
-    calls = tuple(b - a for a, b in zip(before, run.sde.calls, strict=True))
+    calls = _added(run.sde.calls, before, -1)
     run.sde.calls = before
     return calls, draws.requests, step.state
 
@@ -307,12 +315,13 @@ class _FixedMarch:
     """Known steps, K at a time."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.pace = run, run.pace
+        self.run = run
+        self.pace: Any = run.pace
         size = 1 if run.like is None else run.like[0].numel() if len(run.like) else 1
         chunk = chunk_steps(size)
         self.fused = run.like is not None and run.like.numel() >= _FUSED
         self.count = _STEPS if run.like is None else min(_FUSED_STEPS if self.fused else _FEW_STEPS, chunk)
-        self.calls: tuple[int, ...] = ()
+        self.calls = (0, 0, 0)
         self.requests: list[Request] = []
         fresh = isinstance(run.path, FreshIncrements) and hasattr(run.path.draws, "seeds")
         self.terms = law.terms(run.levy) if fresh and run.levy is not Levy.AREA else 0
@@ -394,7 +403,7 @@ class _FixedMarch:
         run.x, run.state, run.mean, kept = result
         pace.skip(count)
         so_far = run.sde.model_calls
-        run.sde.calls = tuple(a + count * b for a, b in zip(run.sde.calls, self.calls, strict=True))
+        run.sde.calls = _added(run.sde.calls, self.calls, count)
         run.evaluations += run.sde.model_calls - so_far
         if wanted:
             numbers = range(count + 1) if slots > count else wanted
@@ -421,7 +430,7 @@ class _FixedMarch:
         if not noise and run.like is not None:
             pace = copy.copy(self.pace)
             spans = [pace.next() for _ in range(count)]
-            increments = tuple(run.increment(span) for span in spans)  # type: ignore[misc, arg-type]
+            increments = tuple(dw for dw in map(run.increment, spans) if dw is not None)
         drawn: tuple[tuple[Tensor, ...], ...] = ()
         if self.requests:
             drawn = tuple(tuple(_drawn(run, request, first + k) for request in self.requests) for k in range(count))

@@ -135,6 +135,14 @@ class KeyedDraws:
         # halves of the uniforms, so that a sign costs no source of its own
         return (self.uniform(purpose, step, shape, dtype, device, part) < 0.5).to(dtype).mul_(2).sub_(1)
 
+    def ahead(
+        self, purpose: Purpose, step: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+    ) -> tuple[int, tuple[Tensor, ...]]:
+        """A step, at or before the one that is asked, and the normals of it and those after it that are at hand."""
+        want = _Want(_NORMAL, purpose, part, shape, dtype, device)
+        self._draw(want, step)
+        return self._chunks[want]
+
     def normals(
         self, purpose: Purpose, step: int, count: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
     ) -> Tensor:

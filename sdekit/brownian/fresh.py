@@ -34,6 +34,8 @@ class FreshIncrements:
         if not area_rate > 0:
             raise ValueError(f"area_rate: expected a positive number of pieces per 1/|h|, got {area_rate}")
         self.draws, self.area_rate = draws, area_rate
+        self._ahead: list[tuple[int, tuple[Tensor, ...]]] = []
+        self._form: tuple | None = None
 
     def __repr__(self) -> str:
         return f"FreshIncrements({self.draws!r})"
@@ -54,6 +56,15 @@ class FreshIncrements:
         return law.selected(_first_part(keys, whole, span.h, theta, law.terms(levy)), levy, like.dtype)
 
     def _normal(self, step: int | Tensor, like: Tensor, part: int) -> Tensor:
+        if isinstance(step, int) and isinstance(self.draws, KeyedDraws):
+            form = (like.shape, like.dtype, like.device)
+            if form != self._form:
+                self._form, self._ahead = form, [(0, ())] * len(law.VARIANCES)
+            first, values = self._ahead[part]
+            if not 0 <= step - first < len(values):
+                wanted = (Purpose.PATH, step, tuple(like.shape), like.dtype, like.device, part)
+                first, values = self._ahead[part] = self.draws.ahead(*wanted)
+            return values[step - first]
         return self.draws.normal(Purpose.PATH, step, tuple(like.shape), like.dtype, like.device, part)
 
     def _keys(self, like: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..protocols import Problem, Span, Step, as_time, expand
 
+_WINDOW = 256  # times that are made together
+
 
 class FixedPace:
     """The spans of a known grid, one after the other. All samples share the step numbers.
@@ -31,6 +33,7 @@ class FixedPace:
         nodes: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._node, self._nodes, self._problem, self._index = node, nodes, problem, -1
+        self._window: tuple[int, tuple[Tensor, ...], list[float]] = (0, (), [])
         self._last: Tensor | float = node(0)
         self._last_time = self._time(self._last)
         self.steps = steps
@@ -42,14 +45,24 @@ class FixedPace:
         if self._index + 1 >= self.steps:
             return None
         self._index += 1
-        node = self._node(self._index + 1)
-        time = self._time(node)
+        node, time = self._ahead_of(self._index + 1)
         h = time - self._last_time if isinstance(node, Tensor) else node - self._last
         if isinstance(h, Tensor) and h.ndim > 0:
             h = h.to(self._problem.x.dtype)
         span = Span(self._last_time, time, h, self._index, self._problem.draws)
         self._last, self._last_time = node, time
         return span
+
+    def _ahead_of(self, i: int) -> tuple[Tensor | float, Tensor]:
+        """The i-th time as it is and as a tensor; plain numbers are made tensors many at a time."""
+        if self._nodes is None:
+            node = self._node(i)
+            return node, self._time(node)
+        start, times, nodes = self._window
+        if not 0 <= i - start < len(nodes):
+            made = self._nodes(torch.arange(i, min(i + _WINDOW, self.steps + 1)))
+            start, times, nodes = self._window = (i, made.unbind(0), made.tolist())
+        return nodes[i - start], times[i - start]
 
     def ahead(self, count: int) -> tuple[Tensor, Tensor]:
         """The times `(count + 1, …)`, float64, around the next `count` steps, and their sizes `(count, …)`."""
