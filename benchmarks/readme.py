@@ -83,6 +83,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "timings": timings,
     "gallery": gallery,
     "orders": _markdown("convergence.md"),
+    "samplers": samplers,
     "likelihood": likelihood,
     "demo": demo,
 }

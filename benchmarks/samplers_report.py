@@ -168,7 +168,10 @@ def draw(record: dict[str, Any], out: Path) -> None:
 
     flow = [row for row in record["rows"] if not row["noisy"]]
     names = list(record["settings"]["processes"])
-    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 4.4), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(
+        2, (len(names) + 1) // 2, figsize=(13, 8.4), sharex=True, sharey=True, layout="constrained"
+    )
+    axes = list(panels.reshape(-1))[: len(names)]
     colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
     for axis, process in zip(axes, names, strict=True):
         mine = _pick(flow, process=process, package="sdekit")
@@ -187,9 +190,11 @@ def draw(record: dict[str, Any], out: Path) -> None:
         if process == "VP":
             axis.plot(*zip(*VP_TARGETS.items(), strict=True), "r_", ms=14, mew=2, label="target")
         axis.set_title(process)
-        axis.set_xlabel("calls of the score")
         axis.grid(True, which="major", alpha=0.3)
-    axes[0].set_ylabel("median RMSE")
+    for axis in panels[-1]:
+        axis.set_xlabel("calls of the score")
+    for axis in panels[:, 0]:
+        axis.set_ylabel("median RMSE")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
     figure.savefig(out / "samplers_flow.png", dpi=110)

@@ -70,7 +70,7 @@ def error(x: Tensor, exact: Tensor) -> float:
 def mixture_problem(process: Any) -> tuple[Any, Tensor, Tensor]:
     """A flow from the prior to a mixture, its start, and its converged end."""
     flow = probability_flow(process, GaussianMixture(normals(3, 6), 0.4).score(process))
-    x = process.prior_sample((6, 6), seed=1, dtype=torch.float64)
+    x = process.prior_std() * normals(24, 6, seed=1)
     return flow, x, sample(flow, x, AngularAdams(4, 0.7), angle_grid(process, 700))
 
 
@@ -91,8 +91,8 @@ def test_order_on_the_exact_score_is_within_two_tenths_of_the_claim(solver):
 @pytest.mark.parametrize("solver", SAMPLERS, ids=name)
 def test_order_is_within_two_tenths_of_the_claim_for_every_process(solver, process):
     found, claim = measured_order(solver, process), solver.orders[Noise.NONE].strong
-    # where s = 1 the error that a start with few values leaves in DEIS(4) has the other sign, and flatters the fit
-    above = 0.8 if solver == DEIS(4) and process in (VE(t_min=0.05), EDM()) else 0.2
+    # on VE the error that a start with few values leaves in DEIS(4) has the other sign, and flatters the fit
+    above = 0.5 if solver == DEIS(4) and isinstance(process, VE) else 0.2
     assert claim - 0.2 < found < claim + above
 
 
@@ -417,7 +417,7 @@ def test_a_bad_score_spoils_its_own_sample_only(solver, value):
         sol = solve(make(process, bad), x, *ends, on_failure="return", **options)
         assert sol.status.tolist() == [Status.NONFINITE if i == 2 else Status.OK for i in range(len(x))]
         torch.testing.assert_close(sol.x[others], good[others], rtol=1e-12, atol=1e-12)
-        with pytest.raises(SolveFailed, match="1 of 6 samples did not reach t1: 1 NONFINITE: samples 2"):
+        with pytest.raises(SolveFailed, match="1 of 24 samples did not reach t1: 1 NONFINITE: samples 2"):
             solve(make(process, bad), x, *ends, **options)
 
 
