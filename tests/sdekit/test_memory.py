@@ -23,7 +23,7 @@ class _Ledger:
         self.held = self.peak = 0
 
     def pack(self, tensor):
-        saved = _Saved(tensor)
+        saved = _Saved(tensor.detach())  # an output that held its own graph would never be let go
         self.held += tensor.numel()
         self.peak = max(self.peak, self.held)
         weakref.finalize(saved, self._drop, tensor.numel())
