@@ -12,7 +12,7 @@ from .data import Dataset
 from .errors import CheckpointError, RecipeError, RunError, TrainingDiverged
 from .monitor import Monitor
 from .recipes import Recipe, decode, differences, encode
-from .run import Run
+from .run import Run, check_vacant
 from .training import Checkpoint, Processes, Stop, Trainer
 from .training.settings import FREE_TO_CHANGE
 
@@ -88,11 +88,17 @@ def load_images(recipe: Recipe) -> tuple[Dataset, Dataset]:
     return recipe.data.load().split()
 
 
-def prepare(recipe: Recipe, processes: Processes) -> tuple[Trainer, Dataset]:
-    """(trainer, held-out images) of a recipe."""
-    images, held_out = load_images(recipe)
-    model = recipe.build(images.shape, images.levels)
-    model.network.to(processes.device)
+def prepare(recipe: Recipe, processes: Processes, vacant: Path | None = None) -> tuple[Trainer, Dataset]:
+    """(trainer, held-out images) of a recipe; vacant is a folder in which a run is to begin.
+
+    Where one process fails, all do; the others say what it said.
+    """
+    with processes.all_or_none():
+        if vacant is not None and processes.leads:
+            check_vacant(vacant)
+        images, held_out = load_images(recipe)
+        model = recipe.build(images.shape, images.levels)
+        model.network.to(processes.device)
     processes.check_same("the recipe", encode(recipe))
     processes.check_same("the set of images", images.fingerprint())
     return Trainer(model, images, recipe.loss, recipe.training, processes, recipe.dequantisation), held_out
@@ -104,8 +110,9 @@ def _processes(processes: Processes | None, device: torch.device | str) -> Proce
 
 def begin(folder: Path, recipe: Recipe, device: torch.device | str = "cpu", processes: Processes | None = None) -> Job:
     """A new run in a vacant folder. Nothing is written before the images have been read."""
-    trainer, held_out = prepare(recipe, _processes(processes, device))
-    run = Run.create(folder, recipe) if trainer.processes.leads else Run(folder)
+    trainer, held_out = prepare(recipe, _processes(processes, device), vacant=folder)
+    with trainer.processes.all_or_none():
+        run = Run.create(folder, recipe) if trainer.processes.leads else Run(folder)
     return Job(run, recipe, trainer, held_out)
 
 
@@ -120,12 +127,14 @@ def resume(
     change: what to change in its recipe; of what a step computes, nothing may be changed.
     Raises RunError where the images are not those of the run, RecipeError for a change that cannot be made half-way.
     """
-    run = Run.open(folder)
-    saved = run.newest()[1] if run.begun() else None
-    before, seen, made = _recorded(run, saved)
-    recipe = change(before)
-    refuse_changes(before, recipe)
-    trainer, held_out = prepare(recipe, _processes(processes, device))
+    processes = _processes(processes, device)
+    with processes.all_or_none():
+        run = Run.open(folder)
+        saved = run.newest()[1] if run.begun() else None
+        before, seen, made = _recorded(run, saved)
+        recipe = change(before)
+        refuse_changes(before, recipe)
+    trainer, held_out = prepare(recipe, processes)
     if seen not in (None, trainer.images.fingerprint()):
         raise RunError(f"{folder}: the images have changed since the run was begun; put them back, or begin a new run")
     if saved is not None:

@@ -36,6 +36,15 @@ class Processes(together.Processes):
         """The sum of a number over all processes."""
         return value if self.size == 1 else float(self.sum(torch.tensor(value, dtype=torch.float64)))
 
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """A piece of work of every process; raises RunError in all others where one fails, with what it said."""
+        try:
+            with self.together():
+                yield
+        except together.ProcessFailed as problem:
+            raise RunError(str(problem)) from None
+
     def check_same(self, name: str, value: object) -> None:
         """Raises RunError, in every process, unless all have the same value."""
         values = self.gather(value)

@@ -126,6 +126,17 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(alone, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_one_process_cannot_do_ends_all_with_its_words_and_no_traceback(alone):
+    code, _, err = _finish([*TWO, "digits", *TINY, "--out", alone])
+    assert code != 0
+    said = [line for line in err.splitlines() if line.startswith("sdekit-generative: error: ")]
+    assert len(said) == 2
+    assert all("holds another run" in line for line in said)
+    assert "rank0" not in err
+    assert "rank1" not in err
+
+
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_without_a_hang(tmp_path):
     folder = tmp_path / "run"
     process = _start([*TWO, "digits", *TINY, "--steps=100000", "--out", folder])
