@@ -185,7 +185,9 @@ def readme(results: Path) -> str:
     """The README's section."""
     record = json.loads((results / "inverse.json").read_text())
     digits = results / "inverse_digits.json"
-    parts = [_INTRODUCTION, summary(record), _AFTER]
+    words = ("no", "one", "two", "three", "four")
+    counts = {key + "s": words[len(_names(record["rows"], key))] for key in ("operator", "noise")}
+    parts = [_INTRODUCTION.format(**counts), summary(record), _AFTER]
     if digits.exists():
         parts.append(_digits(json.loads(digits.read_text())))
     return "\n".join(parts)
@@ -205,8 +207,8 @@ restored = sg.restore(model, sg.inverse.Inpaint(mask), observed, method=sg.inver
 The same from the command line: `sdekit-generative restore RUN --task inpaint`. Which method is right, and by how much?
 With Gaussian and Gaussian-mixture priors the posterior is known in closed form. Below, the error of the posterior mean
 (in posterior standard deviations), the relative error of its covariance, and the miscalibration of ranks (0 is perfect),
-root mean square over four operators and two noise levels; calls of the score and derivatives of it for one sample of 100
-steps.
+root mean square over {operators} operators and {noises} noise levels; calls of the score and derivatives of it, for one
+sample in 100 steps.
 """
 
 _AFTER = """
