@@ -117,6 +117,8 @@ class NormalPairs:
 
     def fill(self, out: Tensor, keys: Tensor, places: Tensor) -> None:
         """Numbers into out, `(2 P, B, S)`, a pair to neighbours: keys `(B, 1)`, places `(P, 1, S)`."""
+        if not out.numel():
+            return
         pairs, size = places.shape[0], places.shape[-1]
         rows = max(1, self._AT_ONCE // max(1, pairs * size))
         for start in range(0, len(keys), rows):

@@ -161,7 +161,7 @@ class KeyedDraws:
         chunk, place = divmod(step, chunk_steps(want.size))
         places = self._chunk_places(want)[place // 2 : (place + count) // 2]
         keys = self._chunk_keys(want, chunk)
-        return keys.reshape(-1, *(1,) * (len(shape) - 1)), places.reshape(-1, 1, *shape[1:])
+        return keys.reshape(shape[0], *(1,) * (len(shape) - 1)), places.reshape(count // 2, 1, *shape[1:])
 
     def _draw(self, want: _Want, step: int | Tensor) -> Tensor:
         if isinstance(step, Tensor):
@@ -221,9 +221,9 @@ class KeyedDraws:
         """The places `(pairs, 1, size)` of a chunk's pairs of words."""
         name = (want.size, want.device)
         if name not in self._places:
-            count = chunk_steps(want.size) // 2 * want.size
-            number = torch.arange(1, 2 * count, 2, device=want.device)
-            self._places[name] = strides(number).reshape(-1, 1, want.size)
+            pairs = chunk_steps(want.size) // 2
+            number = 2 * torch.arange(pairs * want.size, device=want.device) + 1
+            self._places[name] = strides(number).reshape(pairs, 1, want.size)
         return self._places[name]
 
 

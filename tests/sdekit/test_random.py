@@ -167,6 +167,8 @@ def test_many_numbers_are_those_of_few():
 
 def test_an_empty_batch_draws_nothing():
     assert _normal(0, 0, (3,), 0).shape == (0, 3)
+    assert _normal(0, 4, (0,), 0).shape == (4, 0)
+    assert KeyedDraws(0).seeds(Purpose.PATH, 0, 2, (4, 0), torch.float64, CPU)[1].shape == (1, 1, 0)
 
 
 def test_replay_gives_recorded_arrays_back_in_order_and_says_when_they_run_out():
