@@ -76,7 +76,7 @@ def solve(
     compile: fuse steps into graphs by `torch.compile`, for the same numbers to rounding (see `sdekit.compiled`). Worth it
         where a solve takes seconds or is made often: making a graph takes some seconds once, and half a second or so in
         later processes. What cannot be compiled is solved without, with a warning.
-    progress: called with the fraction of the work done, in (0, 1].
+    progress: called with the fraction of the work done, in [0, 1].
 
     Returns a `Solution`. Raises Incompatible for objects that do not fit together, ValueError or TypeError for bad
     arguments, SolveFailed for samples that did not reach t1.
