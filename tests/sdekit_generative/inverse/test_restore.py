@@ -22,7 +22,7 @@ SAMPLERS = [
 ]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: f"{type(s).__name__}-{getattr(s, 'solver', None)}")
 def test_by_every_sampler_an_observation_with_noise_shrinks_towards_the_prior_as_bayes_rule_says(gaussian, sampler):
     # the model is N(0, 0.75²) in [−1, 1]: in [0, 1] N(½, 0.375²), independent pixels. Values near ½ are never cut off
     observed = torch.full((1, 1, 4, 4), 0.6)
