@@ -6,10 +6,13 @@
 
 from .analytic import GaussianData, GaussianMixture
 from .brownian import BrownianGrid, BrownianTree, FreshIncrements
+from .ensemble import Ensemble, ensemble
 from .errors import Incompatible, SolveFailed, Status
 from .events import Event
 from .girsanov import PathKL, path_kl
 from .gradients import Checkpointed, ReversibleAdjoint
+from .moments import Moments
+from .processes import Processes, processes
 from .protocols import (
     SDE,
     Affine,
@@ -31,6 +34,7 @@ from .protocols import (
     Step,
     StepControl,
 )
+from .quantiles import quantiles
 from .random import KeyedDraws, Purpose, Replay
 from .save import SaveAt
 from .scores import (
@@ -177,6 +181,12 @@ from .steps import (
 )
 
 __all__ = [
+    "Ensemble",
+    "Moments",
+    "Processes",
+    "ensemble",
+    "processes",
+    "quantiles",
     "Adams",
     "Adaptive",
     "Affine",

@@ -22,7 +22,7 @@ SAMPLERS = [
 ]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: f"{type(s).__name__}-{getattr(s, 'solver', None)}")
 def test_an_image_is_the_same_alone_in_a_batch_and_in_chunks(tiny_run, sampler):
     model = load(tiny_run)
     whole = generate(model, n=64, sampler=sampler, seed=3)
@@ -34,7 +34,7 @@ def test_an_image_is_the_same_alone_in_a_batch_and_in_chunks(tiny_run, sampler):
     assert float((generate(model, n=1, first=7, sampler=sampler, seed=4)[0] - whole[7]).abs().max()) > 0.1
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: f"{type(s).__name__}-{getattr(s, 'solver', None)}")
 def test_images_are_floats_between_zero_and_one(tiny_run, sampler):
     images = generate(load(tiny_run), n=3, sampler=sampler)
     assert images.shape == (3, 1, 8, 8)
