@@ -193,10 +193,11 @@ def readme(results: Path) -> str:
     return "\n".join(parts)
 
 
-_INTRODUCTION = """## Inverse problems
+_INTRODUCTION = """### Inverse problems
 
 One unconditional model, any observation: name the operator, give what was observed, get samples of the posterior.
 
+<!-- not run: needs a trained model -->
 ```python
 mask = torch.ones(8, 8)
 mask[:, 4:] = 0

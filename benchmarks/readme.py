@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import likelihood_report, samplers_report
+from benchmarks import inverse_report, likelihood_report, samplers_report
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -79,12 +79,20 @@ def likelihood() -> str:
     return likelihood_report.readme(_json("likelihood.json"))
 
 
+def inverse() -> str:
+    """Inverse problems against exact posteriors."""
+    return inverse_report.readme(RESULTS).strip()
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "timings": timings,
     "gallery": gallery,
     "orders": _markdown("convergence.md"),
     "samplers": samplers,
     "likelihood": likelihood,
+    "speed": _markdown("throughput.md"),
+    "adaptive": _markdown("adaptive.md"),
+    "inverse": inverse,
     "demo": demo,
 }
 

@@ -12,7 +12,7 @@ from .events import Event
 from .girsanov import PathKL, path_kl
 from .gradients import Checkpointed, ReversibleAdjoint
 from .moments import Moments
-from .processes import Processes, processes
+from .processes import Processes
 from .protocols import (
     SDE,
     Affine,
@@ -185,7 +185,6 @@ __all__ = [
     "Moments",
     "Processes",
     "ensemble",
-    "processes",
     "quantiles",
     "Adams",
     "Adaptive",
