@@ -3,9 +3,8 @@
     solve(…, compile=True)
 
 What goes into a graph is the solver's own `step`, over and over, with the increments of the path. Fresh increments are made
-from their keys inside the graph, so that neither they nor the states between steps go through memory; where there are
-few they enter as normals, which compiles faster. Other paths are asked step by step, and their increments enter as they
-are. The numbers are those of the plain loop, to rounding.
+from their keys inside the graph, so that neither they nor the states between steps go through memory. Other paths are
+asked step by step, and their increments enter as they are. The numbers are those of the plain loop, to rounding.
 
 Steps that do not fill a graph are made by the plain loop, as is everything where no graph can be made: for want of a C++
 compiler, or of a function that torch can trace. A warning says so, once.
@@ -21,7 +20,7 @@ import math
 import types
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -41,10 +40,9 @@ if TYPE_CHECKING:
     from .random import Draws
     from .solve import Run
 
-_STEPS = 16  # in a graph where there is no noise to say: more would be compiled for longer and gain little
-_FUSED_STEPS = 16  # in a graph that makes its noise
-_FEW_STEPS = 64  # in a graph that is given its normals
-_FUSED = 1 << 12  # numbers in a step's noise from which a graph makes it
+_STEPS = 16  # in a graph: more would be compiled for longer and gain little
+_SMALL_STEPS = 32  # where a step is a few numbers, and calling the graph costs more than they do
+_SMALL = 1 << 8  # numbers
 _ATTEMPTS = 4  # adaptive steps in a graph
 _WINDOW = 4096  # steps whose times and sizes are computed together
 _KEPT = 32  # graphs
@@ -97,24 +95,22 @@ class Material(NamedTuple):
     """What steps are made of, as a graph takes it.
 
     times: `(K + 1, …)` float64.  h: `(K, …)` in the dtype of x.
-    noise: for each of W, H, K the keys and places of its normals, or a tuple of one: the normals of K steps.
+    noise: for each of W, H, K the keys and places of its normals.
     scales: for each of W, H, K the standard deviations `(K, …)`.  increments: one a step, where there is no noise.
     drawn: for every step what else it draws.  wanted: numbers of the states to keep.
     """
 
     times: Tensor
     h: Tensor
-    noise: tuple[tuple[Tensor, ...], ...]
+    noise: tuple[tuple[Tensor, Tensor], ...]
     scales: tuple[Tensor, ...]
     increments: tuple[Increment, ...] | None
     drawn: tuple[tuple[Tensor, ...], ...]
     wanted: Tensor | None
 
 
-def _normals(noise: tuple[Tensor, ...], dtype: torch.dtype) -> Sequence[Tensor]:
+def _normals(noise: tuple[Tensor, Tensor], dtype: torch.dtype) -> list[Tensor]:
     """One tensor of normals a step."""
-    if len(noise) == 1:
-        return noise[0].unbind(0)
     keys, places = noise
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     return [z.to(dtype) for place in places.unbind(0) for z in normal_pair(keys, place, wide)]
@@ -319,8 +315,8 @@ class _FixedMarch:
         self.pace: Any = run.pace
         size = 1 if run.like is None else run.like[0].numel() if len(run.like) else 1
         chunk = chunk_steps(size)
-        self.fused = run.like is not None and run.like.numel() >= _FUSED
-        self.count = _STEPS if run.like is None else min(_FUSED_STEPS if self.fused else _FEW_STEPS, chunk)
+        steps = _SMALL_STEPS if run.x.numel() <= _SMALL else _STEPS
+        self.count = steps if run.like is None else min(steps, chunk)
         self.calls = (0, 0, 0)
         self.requests: list[Request] = []
         fresh = isinstance(run.path, FreshIncrements) and hasattr(run.path.draws, "seeds")
@@ -358,7 +354,7 @@ class _FixedMarch:
 
     def _settle(self) -> bool:
         """Make steps until the solver's memory has its lasting form, and a chunk of noise begins."""
-        for _ in range(2 * _FEW_STEPS):
+        for _ in range(4 * _STEPS):
             if self.pace.taken >= self.pace.steps:
                 return False
             if _form(self._try()) == _form(self.run.state) and self.pace.taken % self.count == 0:
@@ -399,7 +395,7 @@ class _FixedMarch:
         result = graph(slots, run.x.dtype, run.x, run.state, given)
         if result is None:
             return
-        before, start = (run.x, run.state), copy.copy(pace)
+        before, first, times = (run.x, run.state), pace.taken, self._times()[0]
         run.x, run.state, run.mean, kept = result
         pace.skip(count)
         so_far = run.sde.model_calls
@@ -407,21 +403,22 @@ class _FixedMarch:
         run.evaluations += run.sde.model_calls - so_far
         if wanted:
             numbers = range(count + 1) if slots > count else wanted
-            self._record(start, dict(zip(numbers, kept, strict=False)) | {0: before, count: (run.x, run.state)})
+            self._record(first, times, {0: before} | dict(zip(numbers, kept, strict=False)))
         if run.progress is not None:
             run.progress(pace.taken / pace.steps)
 
-    def _record(self, pace: Any, states: dict[int, Any]) -> None:
+    def _record(self, first: int, times: Tensor, states: dict[int, Any]) -> None:
         """Show the recorder the steps beside the states that it needs."""
         run = self.run
         assert run.recorder is not None
-        for k in range(self.count):
-            span = pace.next()
-            if k in states or k + 1 in states:
-                # what is not among the states is not looked at
-                (x, state), (new, _) = states.get(k, states[0]), states.get(k + 1, states[0])
-                dw = run.increment(span) if run.recorder.inside(span) else None
-                run.recorder.take(span, x, Step(new), dw, state, None)
+        h = times.diff(dim=0)
+        for k in sorted({max(0, n - 1) for n in states} | {n for n in states if n < self.count}):
+            size: Any = float(h[k]) if h.ndim == 1 else h[k].to(run.x.dtype)
+            span = Span(times[k], times[k + 1], size, first + k, run.draws)
+            # what is not among the states is not looked at
+            (x, state), (new, _) = states.get(k, states[0]), states.get(k + 1, states[0])
+            dw = run.increment(span) if run.recorder.inside(span) else None
+            run.recorder.take(span, x, Step(new), dw, state, None)
 
     def _material(self, wanted: Tensor | None) -> Material:
         run, count, first = self.run, self.count, self.pace.taken
@@ -436,11 +433,10 @@ class _FixedMarch:
             drawn = tuple(tuple(_drawn(run, request, first + k) for request in self.requests) for k in range(count))
         return Material(times, h, noise, tuple(scales), increments, drawn, wanted)
 
-    def _noise(self, part: int, first: int) -> tuple[Tensor, ...]:
-        """The noise of the K steps from `first` on, or what it is made of."""
+    def _noise(self, part: int, first: int) -> tuple[Tensor, Tensor]:
+        """What the noise of the K steps from `first` on is made of."""
         like, path = self.run.like, self.run.path
         assert like is not None
         assert isinstance(path, FreshIncrements)
         source: Any = path.draws
-        want = (Purpose.PATH, first, self.count, tuple(like.shape), like.dtype, like.device, part)
-        return source.seeds(*want) if self.fused else (source.normals(*want),)
+        return source.seeds(Purpose.PATH, first, self.count, tuple(like.shape), like.dtype, like.device, part)

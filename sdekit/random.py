@@ -143,13 +143,6 @@ class KeyedDraws:
         self._draw(want, step)
         return self._chunks[want]
 
-    def normals(
-        self, purpose: Purpose, step: int, count: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
-    ) -> Tensor:
-        """The normals `(count, B, *shape)` of `count` steps at once; step, count: even, within one chunk."""
-        want = _Want(_NORMAL, purpose, part, shape, dtype, device)
-        return self._steps(want, step, count).reshape(count, *shape).to(dtype)
-
     def seeds(
         self, purpose: Purpose, step: int, count: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
     ) -> tuple[Tensor, Tensor]:
