@@ -2,7 +2,7 @@
 
 Every solver runs over a range of tolerances on the same problems, each a batch of 64 samples of different stiffness, in
 float64; errors are against a solution converged far below them. What is compared is the number of evaluations of the
-right-hand side that one sample's answer needs, and the wall time of the batch, at errors of 1e-3, 1e-5 and 1e-7 read off
+right-hand side that one sample's answer needs, and the wall time of the batch, at errors of 1e-3 and 1e-5 read off
 the curves. SciPy solves sample by sample, torchdiffeq with one step for the whole batch, sdekit with steps of each sample's
 own in one batch; the count is the mean over samples.
 
@@ -34,8 +34,9 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
-TARGETS = (1e-3, 1e-5, 1e-7)
+TARGETS = (1e-3, 1e-5)
 BATCH = 64
+MOST_CALLS = 20_000  # a solve that asks for more is taken to have no end
 
 
 class Problem(NamedTuple):
@@ -118,6 +119,8 @@ class Bench:
 
             def counted(t: Tensor, x: Tensor) -> Tensor:
                 calls[0] += 1
+                if calls[0] > MOST_CALLS:
+                    raise RuntimeError(f"torchdiffeq {method} at {tolerance:g}: no end after {MOST_CALLS} calls")
                 return self.field(t, x)
 
             ts = torch.tensor([0.0, self.end], dtype=torch.float64)
@@ -146,10 +149,15 @@ class Bench:
 
     def curve(self, run: Callable[[float], tuple[Tensor, float]], tolerances: list[float], rounds: int) -> list[Point]:
         """Over the tolerances."""
-        run(tolerances[0])
+        run(tolerances[-2])
         points = []
         for tolerance in tolerances:
-            (x, evaluations), times = run(tolerance), list[float]()
+            try:
+                x, evaluations = run(tolerance)
+            except RuntimeError as problem:
+                print(problem, flush=True)
+                continue
+            times: list[float] = []
             for _ in range(rounds):
                 begin = time.perf_counter()
                 run(tolerance)
@@ -221,13 +229,13 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true", help="few tolerances, one round")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    tolerances = [10.0**-k for k in (range(2, 10, 3) if options.fast else range(2, 11))]
+    tolerances = [10.0**-k for k in ((2, 5, 8) if options.fast else (2, 4, 6, 8))]
     rows: list[dict[str, Any]] = []
     start = time.time()
     for problem in PROBLEMS:
         bench = Bench(problem)
         for name, run in contenders(bench).items():
-            points = bench.curve(run, tolerances, 1 if options.fast or name.startswith("SciPy") else 3)
+            points = bench.curve(run, tolerances, 1 if options.fast or name.startswith("SciPy") else 2)
             row = {
                 "problem": problem.name,
                 "solver": name,
