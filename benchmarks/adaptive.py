@@ -32,6 +32,7 @@ from benchmarks.convergence_report import COLOURS, MARKERS
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = (1e-3, 1e-5)
@@ -219,6 +220,7 @@ def draw(report: dict[str, Any], file: Path) -> None:
         axis.set(xlabel="evaluations a sample", ylabel="error", title=problem.name)
         axis.title.set_fontsize(9)
         axis.grid(alpha=0.3)
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axes[0].legend(fontsize=7)
     fig.savefig(file, dpi=130)
     plt.close(fig)

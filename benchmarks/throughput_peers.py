@@ -60,10 +60,10 @@ def diffrax_runs(shape: tuple[int, ...], steps: int) -> dict[str, Run]:
     """diffrax on geometric Brownian motion, compiled, with its unsafe path and its tree."""
     if not _installed("diffrax"):
         return {}
-    import diffrax
-    import jax
-    import jax.numpy as jnp
-    import lineax
+    import diffrax  # type: ignore[import-not-found]
+    import jax  # type: ignore[import-not-found]
+    import jax.numpy as jnp  # type: ignore[import-not-found]
+    import lineax  # type: ignore[import-not-found]
 
     dt, y0 = 1.0 / steps, jnp.ones(shape)
     noise = jax.ShapeDtypeStruct(shape, y0.dtype)
@@ -112,7 +112,7 @@ def ode_runs(x0: Tensor, end: float, tolerance: float) -> dict[str, Run]:
             lambda t, x: -x * torch.cos(20.0 * t), x0, ts, method="dopri5", rtol=tolerance, atol=tolerance
         )
     if _installed("torchode"):
-        import torchode
+        import torchode  # type: ignore[import-not-found]
 
         term = torchode.ODETerm(lambda t, y: -y * torch.cos(20.0 * t)[:, None])  # type: ignore[arg-type]
         control = torchode.IntegralController(atol=tolerance, rtol=tolerance, term=term)
