@@ -79,7 +79,8 @@ def test_weak_order_holds_both_ways(problem: Problem, solver: Solver):
     steps = (32, 64, 128) if claim <= 1.0 else (8, 16, 32)
     for way in (problem,) if problem.one_way else (problem, reflected(problem)):
         errors = weak_errors(way, solver, steps, 4000, seed=5)
-        fit = fit_order(errors)
+        # some hundred fits are judged together: at 95 % a few would fail by chance
+        fit = fit_order(errors, level=0.998, resamples=2000)
         assert fit.high >= claim - MARGIN, f"{way.name}: {describe(errors, fit)}"
         assert errors.standard_error.max() < 0.05 * errors.scale
 
