@@ -25,7 +25,22 @@ from .process import DiffusionProcess, Time
 
 
 @dataclass(frozen=True)
-class SMLD(ConstantScale):
+class _Levels(DiffusionProcess):
+    """A process of N levels, the lowest at t = 1/N."""
+
+    levels: int = 1000
+
+    @property
+    def t_min(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 1.0 / self.levels
+
+    @property
+    def t_max(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 1.0
+
+
+@dataclass(frozen=True)
+class SMLD(_Levels, ConstantScale):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Score matching with Langevin dynamics: s = 1, `σ_k = σ_min (σ_max/σ_min)^(k/(N − 1))`, below σ_0 linear in t.
 
     Args:
@@ -36,7 +51,6 @@ class SMLD(ConstantScale):
         ValueError: unless levels ≥ 2 and 0 < sigma_min < sigma_max.
     """
 
-    levels: int = 1000
     sigma_min: float = 0.01
     sigma_max: float = 50.0
 
@@ -45,14 +59,6 @@ class SMLD(ConstantScale):
         check_numbers(self, "sigma_min", "sigma_max")
         if not 0.0 < self.sigma_min < self.sigma_max:
             raise ValueError(f"SMLD: expected 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
-
-    @property
-    def t_min(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return 1.0 / self.levels
-
-    @property
-    def t_max(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return 1.0
 
     @property
     def _log_step(self) -> float:
@@ -76,7 +82,7 @@ class SMLD(ConstantScale):
 
 
 @dataclass(frozen=True)
-class DDPM(DiffusionProcess):
+class DDPM(_Levels):
     """Denoising diffusion: `β_k` equally spaced from β_min/N to β_max/N, `s_k² = Π_{j ≤ k} (1 − β_j)`, s² + std² = 1.
 
     A VP process whose β(t) is constant, −N ln(1 − β_k), between level k − 1 and level k.
@@ -89,7 +95,6 @@ class DDPM(DiffusionProcess):
         ValueError: unless levels ≥ 2 and 0 < beta_min ≤ beta_max < levels.
     """
 
-    levels: int = 1000
     beta_min: float = 0.1
     beta_max: float = 20.0
 
@@ -101,14 +106,6 @@ class DDPM(DiffusionProcess):
                 f"DDPM: expected 0 < beta_min ≤ beta_max < levels, so that β_k < 1; got {self.beta_min}, "
                 f"{self.beta_max} and {self.levels}"
             )
-
-    @property
-    def t_min(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return 1.0 / self.levels
-
-    @property
-    def t_max(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return 1.0
 
     @cached_property
     def betas(self) -> Tensor:
