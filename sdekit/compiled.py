@@ -395,7 +395,7 @@ class _FixedMarch:
         result = graph(slots, run.x.dtype, run.x, run.state, given)
         if result is None:
             return
-        before, first, times = (run.x, run.state), pace.taken, self._times()[0]
+        before, first = (run.x, run.state), pace.taken
         run.x, run.state, run.mean, kept = result
         pace.skip(count)
         so_far = run.sde.model_calls
@@ -403,7 +403,7 @@ class _FixedMarch:
         run.evaluations += run.sde.model_calls - so_far
         if wanted:
             numbers = range(count + 1) if slots > count else wanted
-            self._record(first, times, {0: before} | dict(zip(numbers, kept, strict=False)))
+            self._record(first, given.times, {0: before} | dict(zip(numbers, kept, strict=False)))
         if run.progress is not None:
             run.progress(pace.taken / pace.steps)
 
