@@ -4,8 +4,8 @@
     python benchmarks/digits_table.py --minutes 0.5   the same, shorter
     python benchmarks/digits_table.py --only 'VP/*'   some of them
 
-Every run has one thread and as many steps as fit into its CPU time, found by timing its first steps; all else is the
-recipe `digits`. Held-out bits/dim as in the demo; Fréchet distances of 300 samples to the training images, in the
+Every run has one thread and as many steps as fit into its CPU time on an idle machine, found by timing the first steps
+of all runs before any is trained; all else is the recipe `digits`. Held-out bits/dim as in the demo; Fréchet distances of 300 samples to the training images, in the
 features of the digits' classifier, by the probability-flow ODE (mean of three times 300) and by predictor–corrector
 with 250 steps. Measuring takes some two minutes a run besides.
 
@@ -94,13 +94,18 @@ def steps_that_fit(process: str, loss: str, minutes: float) -> int:
     return max(10, round(60.0 * minutes / sorted(seconds)[len(seconds) // 2]))
 
 
-def train(folder: Path, process: str, loss: str, minutes: float) -> tuple[int, float]:
+def planned(state: Path, process: str, loss: str, minutes: float) -> int:
+    """The number of steps of a run; from its file, where it was found before."""
+    file = state / f"{process}-{loss}.steps.json"
+    if not file.exists():
+        replace_file(file, as_json({"steps": steps_that_fit(process, loss, minutes)}))
+    return json.loads(file.read_bytes())["steps"]
+
+
+def train(folder: Path, recipe: Recipe) -> tuple[int, float]:
     """(steps, CPU-seconds of this part) of a run that is begun, or gone on with, in the folder."""
     start = time.process_time()
-    if (folder / "recipe.json").exists():
-        job = resume(folder, lambda recipe: recipe)
-    else:
-        job = begin(folder, recipe_of(process, loss, steps_that_fit(process, loss, minutes)))
+    job = resume(folder, lambda recipe: recipe) if (folder / "recipe.json").exists() else begin(folder, recipe)
     job.train(Stop(), lambda step, loss: None)
     return job.recipe.training.steps, time.process_time() - start
 
@@ -131,7 +136,7 @@ def cell(state: Path, process: str, loss: str, minutes: float) -> dict[str, Any]
     if file.exists():
         return json.loads(file.read_bytes())
     folder = state / f"{process}-{loss}"
-    steps, seconds = train(folder, process, loss, minutes)
+    steps, seconds = train(folder, recipe_of(process, loss, planned(state, process, loss, minutes)))
     line = {"process": process, "loss": loss, "steps": steps, "cpu_seconds": seconds, **measure(folder)}
     replace_file(file, as_json(line))
     return line
@@ -206,15 +211,17 @@ def main() -> None:
     torch.set_num_threads(1)
     state = arguments.state / f"{minutes:g}-minutes"
     state.mkdir(parents=True, exist_ok=True)
+    everything = [(process, loss) for process in PROCESSES for loss in LOSSES]
+    only = ["*"] if arguments.only is None else arguments.only
+    chosen = [(p, k) for p, k in everything if any(fnmatch(f"{p}/{k}", pattern) for pattern in only)]
+    if not chosen:
+        parser.error(f"--only: there are {', '.join(f'{p}/{k}' for p, k in everything)}")
+    for process, loss in chosen:  # all of them before the first is trained, so that the machine is as idle for each
+        planned(state, process, loss, minutes)
     lines = []
-    for process in PROCESSES:
-        for loss in LOSSES:
-            if arguments.only is not None and not any(fnmatch(f"{process}/{loss}", p) for p in arguments.only):
-                continue
-            lines.append(cell(state, process, loss, minutes))
-            print(json.dumps(lines[-1]), flush=True)
-    if not lines:
-        parser.error(f"--only: there are {', '.join(f'{p}/{k}' for p in PROCESSES for k in LOSSES)}")
+    for process, loss in chosen:
+        lines.append(cell(state, process, loss, minutes))
+        print(json.dumps(lines[-1]), flush=True)
     found = {
         "minutes": minutes,
         "floor": floor(),
