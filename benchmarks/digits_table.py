@@ -4,10 +4,11 @@
     python benchmarks/digits_table.py --minutes 0.5   the same, shorter
     python benchmarks/digits_table.py --only 'VP/*'   some of them
 
-Every run has one thread and as many steps as fit into its CPU time on an idle machine, found by timing the first steps
-of all runs before any is trained; all else is the recipe `digits`. Held-out bits/dim as in the demo; Fréchet distances of 300 samples to the training images, in the
-features of the digits' classifier, by the probability-flow ODE (mean of three times 300) and by predictor–corrector
-with 250 steps. Measuring takes some two minutes a run besides.
+Every run has one thread and as many steps as fit into its CPU time on an idle machine, found by timing the first
+steps of all runs before any is trained; all else is the recipe `digits`. Held-out bits/dim as in the demo; Fréchet
+distances of 300 samples to the training images, in the features of the digits' classifier, by the probability-flow
+ODE (mean of three times 300) and by predictor–corrector with 250 steps. Measuring takes some two minutes a run
+besides.
 
 Runs and what was measured of them are kept in runs/digits_table, so that an interrupted benchmark goes on where it was,
 and several may be made at a time: --only 'VE/*' here and --only '*VP/*' there, and then once more without.
