@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,6 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from sdekit_generative.recipes import Recipe
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -68,3 +73,26 @@ def launch(tmp_path: Path) -> Callable[..., list[str]]:
         return [out for out, _ in said]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Recipe:
+    """The digits recipe with a network of a few thousand weights and 12 steps of 8 images: a fraction of a second."""
+    from sdekit_generative.networks import UNetConfig
+    from sdekit_generative.recipes import DIGITS
+
+    training = dataclasses.replace(DIGITS.training, steps=12, batch=8, warmup=4, save_every=4, cooldown=0.0)
+    network = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, attention=(1,), dropout=0.1)
+    return dataclasses.replace(DIGITS, network=network, training=training)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiny recipe. Tests must not change it; copy it first."""
+    from sdekit_generative.train import begin
+    from sdekit_generative.training import Stop
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    begin(folder, tiny).train(Stop(), lambda step, loss: None)
+    return folder

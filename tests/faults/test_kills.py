@@ -1,0 +1,200 @@
+"""Runs killed at any moment, and at every point of a save: they go on to the very end of a run that was not.
+
+Children are forked with everything imported. They are killed from outside after a random time, or kill themselves at a
+point of a save; what they leave is gone on with until it is done.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sdekit_generative.recipes import Recipe, override
+from sdekit_generative.train import begin, resume
+from sdekit_generative.training import Stop, checkpoint
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+SAVES = {"first": 1, "middle": 3, "last": 5}  # at steps 0, 1, 2 (averages), 2 and 3
+
+
+def _train(folder: Path, recipe: Recipe) -> None:
+    job = resume(folder, lambda before: before) if (folder / "recipe.json").exists() else begin(folder, recipe)
+    job.train(Stop(), lambda step, loss: None)
+
+
+def _in_a_child(work: Callable[[], None], after: float | None = None) -> bool:
+    """Whether the child was killed: from outside after so many seconds, or by itself."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("not reached")
+
+
+# --- points of a save -------------------------------------------------------------------------------------------------
+
+
+def _opened(call: Callable[..., Any], file: Path, content: bytes) -> None:
+    file.open("wb")
+    _die()
+
+
+def _halfway(call: Callable[..., Any], file: Path, content: bytes) -> None:
+    with file.open("wb", buffering=0) as stream:
+        stream.write(content[: len(content) // 2])
+        _die()
+
+
+def _before(call: Callable[..., Any], *arguments: Any, **more: Any) -> None:
+    _die()
+
+
+def _after(call: Callable[..., Any], *arguments: Any, **more: Any) -> None:
+    call(*arguments, **more)
+    _die()
+
+
+def _some_removed(call: Callable[..., Any], folder: Path, **more: Any) -> None:
+    next(folder.iterdir()).unlink()
+    _die()
+
+
+POINTS: dict[str, tuple[Any, str, Callable[..., None]]] = {
+    "a file was opened": (checkpoint, "write_through", _opened),
+    "half of a file was written": (checkpoint, "write_through", _halfway),
+    "a file is about to be flushed": (os, "fsync", _before),
+    "the folder is about to be renamed": (Path, "rename", _before),
+    "the folder was renamed": (Path, "rename", _after),
+    "an old one was half removed": (shutil, "rmtree", _some_removed),
+}
+
+
+def _dying(folder: Path, recipe: Recipe, point: str, save: int) -> Callable[[], None]:
+    """Train until a point of a save is reached: its first occurrence in the n-th save, or after it."""
+    owner, name, die = POINTS[point]
+
+    def work() -> None:
+        write, call, saves = checkpoint.write, getattr(owner, name), 0
+
+        def counted(*arguments: Any, **more: Any) -> Path:
+            nonlocal saves
+            saves += 1
+            return write(*arguments, **more)
+
+        def spied(*arguments: Any, **more: Any) -> Any:
+            return call(*arguments, **more) if saves < save else die(call, *arguments, **more)
+
+        checkpoint.write = counted
+        setattr(owner, name, spied)
+        _train(folder, recipe)
+
+    return work
+
+
+# --- what must come of it ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny: Recipe) -> Recipe:
+    changes = {"steps": "3", "batch": "4", "save_every": "1", "keep": "1", "power_ema": "[0.1]", "snapshot_every": "2"}
+    small = {"network.multipliers": "[1]", "network.attention": "[]"}
+    return override(tiny, small | {f"training.{name}": value for name, value in changes.items()})
+
+
+def _undisturbed(folder: Path, recipe: Recipe) -> tuple[Path, float]:
+    """(a run that nobody disturbed, the seconds it took); everything is imported, and warm, before it."""
+    _train(folder / "warm", recipe)
+    start = time.perf_counter()
+    _train(folder / "whole", recipe)
+    return folder / "whole", time.perf_counter() - start
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    return _undisturbed(tmp_path_factory.mktemp("undisturbed"), recipe)
+
+
+def _differences(run: Path, whole: Path) -> list[str]:
+    """In what the ends of two runs differ: weights, averages, moments, state, snapshots, log; nothing, if in nothing."""
+    found = [] if (run / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes() else ["log.jsonl"]
+    for root in ("checkpoints", "snapshots"):
+        folders = [[f.name for f in sorted((place / root).iterdir())] for place in (run, whole)]
+        if folders[0] != folders[1]:
+            found.append(f"{root}: {folders[0]}")
+            continue
+        for name in folders[0]:
+            ours, theirs = (checkpoint.read(place / root / name) for place in (run, whole))
+            found += ["state"] if ours.state != theirs.state else []
+            found += [
+                f"{name}/{group}/{place}"
+                for group, tensors in theirs.tensors.items()
+                for place, tensor in tensors.items()
+                if not torch.equal(ours.tensors[group].get(place, torch.empty(0)), tensor)
+            ]
+    return found
+
+
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("point", POINTS)
+def test_a_run_killed_inside_a_save_ends_as_one_that_was_not(recipe, whole, tmp_path, point, save):
+    folder = tmp_path / "run"
+    assert _in_a_child(_dying(folder, recipe, point, SAVES[save]))
+    _train(folder, recipe)
+    assert _differences(folder, whole[0]) == []
+
+
+def _survived(recipe: Recipe, whole: tuple[Path, float], place: Path, wanted: int) -> dict[str, int]:
+    """Kill runs at random times, each until it is done, and compare their ends: what was counted."""
+    rng, counted = random.Random(0), {"kills": 0, "runs": 0, "unfinished saves": 0}
+    while counted["kills"] < wanted:
+        folder = place / f"run-{counted['runs']}"
+        while _in_a_child(lambda folder=folder: _train(folder, recipe), rng.uniform(0.0, 1.2 * whole[1])):
+            counted["kills"] += 1
+            counted["unfinished saves"] += bool(list(folder.rglob(".writing-*")))
+        counted["runs"] += 1
+        assert _differences(folder, whole[0]) == [], counted
+        shutil.rmtree(folder)
+    return counted
+
+
+def test_runs_killed_at_random_times_end_as_one_that_was_not(recipe, whole, tmp_path):
+    assert _survived(recipe, whole, tmp_path, 10)["kills"] >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_five_hundred_kills_at_random_times_change_nothing(recipe, tmp_path):
+    longer = override(recipe, {"training.steps": "8", "training.save_every": "2"})
+    counted = _survived(longer, _undisturbed(tmp_path, longer), tmp_path, 500)
+    print(counted)  # noqa: T201
+    assert counted["unfinished saves"] > 10  # the kills did fall into saves, too
