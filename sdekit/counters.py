@@ -55,6 +55,7 @@ _STRIDE = _int64(GOLDEN)
 _FACTORS = _int64(0xBF58476D1CE4E5B9), _int64(0x94D049BB133111EB)
 
 
+_LOW_FIRST = 1 if sys.byteorder == "little" else -1
 _SHIFTS = tuple(np.uint64(n) for n in (30, 27, 31))
 _UNSIGNED = tuple(np.uint64(factor & MASK64) for factor in _FACTORS)
 
@@ -153,8 +154,9 @@ class NormalPairs:
             r.copy_(word)
             theta.copy_(mix(torch.add(keys, places + _STRIDE, out=word), scratch))
         else:
-            r.copy_(torch.bitwise_right_shift(word, 32, out=scratch))
-            theta.copy_(scratch.view(torch.int32).flatten()[:count].view(shape).copy_(word))
+            low, high = word.view(torch.int32).unflatten(-1, (-1, 2)).unbind(-1)[::_LOW_FIRST]
+            _convert(high, r)
+            _convert(low, theta)
         r.abs_().add_(1.0).mul_(unit).log_().mul_(-2.0).sqrt_()
         torch.cos(theta.mul_(math.pi * unit), out=cosine)
         torch.mul(cosine, r, out=out[0::2])
