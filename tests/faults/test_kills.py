@@ -10,18 +10,16 @@ import os
 import random
 import shutil
 import signal
-import time
-import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from sdekit_generative.recipes import Recipe, override
-from sdekit_generative.train import begin, resume
-from sdekit_generative.training import Stop, checkpoint
+from sdekit_generative.training import checkpoint
+from .runs import differences, in_a_child, train, undisturbed
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
@@ -29,31 +27,6 @@ pytestmark = [
 ]
 
 SAVES = {"first": 1, "middle": 3, "last": 5}  # at steps 0, 1, 2 (averages), 2 and 3
-
-
-def _train(folder: Path, recipe: Recipe) -> None:
-    job = resume(folder, lambda before: before) if (folder / "recipe.json").exists() else begin(folder, recipe)
-    job.train(Stop(), lambda step, loss: None)
-
-
-def _in_a_child(work: Callable[[], None], after: float | None = None) -> bool:
-    """Whether the child was killed: from outside after so many seconds, or by itself."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    if after is not None:
-        time.sleep(after)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
 
 
 def _die() -> None:
@@ -116,7 +89,7 @@ def _dying(folder: Path, recipe: Recipe, point: str, save: int) -> Callable[[], 
 
         checkpoint.write = counted
         setattr(owner, name, spied)
-        _train(folder, recipe)
+        train(folder, recipe)
 
     return work
 
@@ -131,46 +104,18 @@ def recipe(tiny: Recipe) -> Recipe:
     return override(tiny, small | {f"training.{name}": value for name, value in changes.items()})
 
 
-def _undisturbed(folder: Path, recipe: Recipe) -> tuple[Path, float]:
-    """(a run that nobody disturbed, the seconds it took); everything is imported, and warm, before it."""
-    _train(folder / "warm", recipe)
-    start = time.perf_counter()
-    _train(folder / "whole", recipe)
-    return folder / "whole", time.perf_counter() - start
-
-
 @pytest.fixture(scope="module")
 def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    return _undisturbed(tmp_path_factory.mktemp("undisturbed"), recipe)
-
-
-def _differences(run: Path, whole: Path) -> list[str]:
-    """In what the ends of two runs differ: weights, averages, moments, state, snapshots, log; nothing, if in nothing."""
-    found = [] if (run / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes() else ["log.jsonl"]
-    for root in ("checkpoints", "snapshots"):
-        folders = [[f.name for f in sorted((place / root).iterdir())] for place in (run, whole)]
-        if folders[0] != folders[1]:
-            found.append(f"{root}: {folders[0]}")
-            continue
-        for name in folders[0]:
-            ours, theirs = (checkpoint.read(place / root / name) for place in (run, whole))
-            found += ["state"] if ours.state != theirs.state else []
-            found += [
-                f"{name}/{group}/{place}"
-                for group, tensors in theirs.tensors.items()
-                for place, tensor in tensors.items()
-                if not torch.equal(ours.tensors[group].get(place, torch.empty(0)), tensor)
-            ]
-    return found
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"), recipe)
 
 
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_killed_inside_a_save_ends_as_one_that_was_not(recipe, whole, tmp_path, point, save):
     folder = tmp_path / "run"
-    assert _in_a_child(_dying(folder, recipe, point, SAVES[save]))
-    _train(folder, recipe)
-    assert _differences(folder, whole[0]) == []
+    assert in_a_child(_dying(folder, recipe, point, SAVES[save])) == -signal.SIGKILL
+    train(folder, recipe)
+    assert differences(folder, whole[0]) == []
 
 
 def _survived(recipe: Recipe, whole: tuple[Path, float], place: Path, wanted: int) -> dict[str, int]:
@@ -178,11 +123,12 @@ def _survived(recipe: Recipe, whole: tuple[Path, float], place: Path, wanted: in
     rng, counted = random.Random(0), {"kills": 0, "runs": 0, "unfinished saves": 0}
     while counted["kills"] < wanted:
         folder = place / f"run-{counted['runs']}"
-        while _in_a_child(lambda folder=folder: _train(folder, recipe), rng.uniform(0.0, 1.2 * whole[1])):
+        while status := in_a_child(partial(train, folder, recipe), after=rng.uniform(0.0, 1.2 * whole[1])):
+            assert status == -signal.SIGKILL
             counted["kills"] += 1
             counted["unfinished saves"] += bool(list(folder.rglob(".writing-*")))
         counted["runs"] += 1
-        assert _differences(folder, whole[0]) == [], counted
+        assert differences(folder, whole[0]) == [], counted
         shutil.rmtree(folder)
     return counted
 
@@ -195,6 +141,6 @@ def test_runs_killed_at_random_times_end_as_one_that_was_not(recipe, whole, tmp_
 @pytest.mark.timeout(1800)
 def test_five_hundred_kills_at_random_times_change_nothing(recipe, tmp_path):
     longer = override(recipe, {"training.steps": "8", "training.save_every": "2"})
-    counted = _survived(longer, _undisturbed(tmp_path, longer), tmp_path, 500)
+    counted = _survived(longer, undisturbed(tmp_path, longer), tmp_path, 500)
     print(counted)  # noqa: T201
     assert counted["unfinished saves"] > 10  # the kills did fall into saves, too

@@ -137,7 +137,8 @@ def test_what_one_process_cannot_do_ends_all_with_its_words_and_no_traceback(alo
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_others_without_a_hang(tmp_path):
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_others_without_a_hang(tmp_path, killed):
     folder = tmp_path / "run"
     process = _start([*TWO, "digits", *TINY, "--steps=100000", "--out", folder])
     log = folder / "log.jsonl"
@@ -145,7 +146,7 @@ def test_a_killed_process_ends_the_others_without_a_hang(tmp_path):
         assert process.poll() is None
         time.sleep(0.02)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[1]), signal.SIGKILL)
+    os.kill(int(children[killed]), signal.SIGKILL)
     process.communicate(timeout=60)
     assert process.returncode != 0
     checkpoint.read(checkpoint.latest(folder / "checkpoints"))
