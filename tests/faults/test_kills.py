@@ -19,6 +19,7 @@ import pytest
 
 from sdekit_generative.recipes import Recipe, override
 from sdekit_generative.training import checkpoint
+
 from .runs import differences, in_a_child, train, undisturbed
 
 pytestmark = [

@@ -15,6 +15,7 @@ from sdekit_generative.recipes import Recipe, encode, override
 from sdekit_generative.run import Run
 from sdekit_generative.training import checkpoint
 from sdekit_generative.training.files import as_json
+
 from .runs import differences, in_a_child, train, undisturbed
 
 pytestmark = [
