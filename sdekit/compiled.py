@@ -390,6 +390,8 @@ class _FixedMarch:
     def _take(self, graph: _Graph, slots: int, wanted: list[int] | None) -> None:
         """One graph's worth of steps."""
         run, pace, count = self.run, self.pace, self.count
+        if run.alarm is not None:
+            run.alarm.look(run)
         padded = None if wanted is None else torch.tensor(wanted + [-1] * (slots - len(wanted)), device=run.x.device)
         given = self._material(padded)
         result = graph(slots, run.x.dtype, run.x, run.state, given)

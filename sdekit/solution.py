@@ -36,7 +36,8 @@ class Solution:
 
     x: `(T, B, *shape)` at the saved times, NaN after a sample's end; or `(B, *shape)` at the end if nothing was asked to be
     saved.
-    t: the saved times `(T,)`, or the final time: 0-d, or `(B,)` where samples ended at different times.
+    t: the saved times `(T,)`, or the final time: 0-d, or `(B,)` where samples ended at different times. A sample that did
+    not stay finite ended after the last step that it was finite; so say stats.accepted, too.
     status `(B,)`: int tensor of `Status`.  mean: the final state before the last step's noise was added, where the
     solver knows it (the denoised sample of a predictor).  stats: the counts of work.
     """

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import compiled
+from .alarm import Alarm
 from .arguments import check_has, check_state
 from .brownian import BrownianTree, FreshIncrements
 from .brownian.halves import HalvedPath
@@ -153,11 +154,13 @@ class Run:
         self.state: Any = solver.init(sde, expand(t0, x0), x0)
         self.evaluations = torch.full((len(x0),), sde.model_calls, dtype=torch.int64, device=x0.device)
         self.taken = torch.zeros_like(self.evaluations)
+        self.alarm = None if hasattr(self.pace, "active") else Alarm(self)
 
     def fork(self) -> Run:
         """A run that goes on from here and leaves this one as it is: to make steps again whose numbers were let go."""
         other = copy.copy(self)
         other.pace, other.watch, other.progress = copy.copy(self.pace), copy.copy(self.watch), None
+        other.alarm = None
         other.recorder = None if self.recorder is None else self.recorder.fork()
         other.evaluations, other.taken = self.evaluations.clone(), self.taken.clone()
         return other
@@ -169,7 +172,18 @@ class Run:
         return self.path.increment(span, self.like, self.levy)
 
     def go(self, count: int | None = None) -> bool:
-        """The loop: `count` steps, or all that are left; whether any may be left."""
+        """`count` steps, or all that are left; whether any may be left."""
+        if self.alarm is None:
+            return self._march(count)
+        more = True
+        while more and count != 0:
+            self.alarm.look(self)
+            leg = self.alarm.every if count is None else min(self.alarm.every, count)
+            more, count = self._march(leg), None if count is None else count - leg
+        return more
+
+    def _march(self, count: int | None) -> bool:
+        """The loop."""
         solver, sde, recorder, watch = self.solver, self.sde, self.recorder, self.watch
         pace: Any = self.pace
         x, state, adaptive, common, more = self.x, self.state, hasattr(pace, "active"), 0, True
@@ -229,6 +243,10 @@ class Run:
         if self.watch is not None:
             status, t = self.watch.outcome(status, t)
         status = torch.where(finite | (status != Status.OK), status, int(Status.NONFINITE))
+        if self.alarm is not None and bool((status == Status.NONFINITE).any()):
+            self.alarm.look(self)
+            failed = self.alarm.lost & (status == Status.NONFINITE)
+            t, accepted = torch.where(failed, self.alarm.t, t), torch.where(failed, self.alarm.steps, accepted)
         if adaptive and self.watch is None and bool((t == self.t1).all()):
             t = self.t1
         saved_t, saved_x = (t, self.x) if self.recorder is None else self.recorder.result(t, self.x)
@@ -243,15 +261,15 @@ class Run:
 
 
 def _failure_message(solution: Solution, t: Tensor) -> str:
-    status = solution.status
+    status, steps = solution.status, solution.stats.accepted
     parts = []
     for kind in (Status.NONFINITE, Status.MAX_STEPS, Status.STEP_TOO_SMALL):
         rows = torch.nonzero(status == kind).squeeze(1)
         if len(rows):
             names = ", ".join(str(int(i)) for i in rows[:5]) + (", …" if len(rows) > 5 else "")
-            at = (
-                f" (sample {int(rows[0])} stopped at t = {float(t.expand(len(status))[rows[0]]):.6g})" if t.ndim else ""
-            )
+            row = int(rows[0])
+            stop = float(t.expand(len(status))[row])
+            at = f" (sample {row} stopped at t = {stop:.6g}, after {int(steps[row])} steps)" if t.ndim else ""
             parts.append(f"{len(rows)} {kind.name}: samples {names}{at}")
     advice = "; the solution so far is in .solution, or pass on_failure='return'"
     return (
