@@ -12,7 +12,7 @@ Notation: P the number of processes, p this one's rank.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -89,7 +89,7 @@ class Processes:
         return found
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> Generator[None]:
         """A piece of work that every process does its part of: where one fails, all do, and none waits for it forever.
 
         Raises the process's own error, or ProcessFailed for another's.
@@ -108,7 +108,7 @@ class Processes:
 
 
 @contextmanager
-def processes() -> Iterator[Processes]:
+def processes() -> Generator[Processes]:
     """The processes started together: joins those that `torchrun` launched, unless joined already.
 
     They speak by gloo, since what they tell each other here is small and on the CPU.
@@ -116,7 +116,7 @@ def processes() -> Iterator[Processes]:
     Raises LaunchError where the environment speaks of several processes but does not say how to reach them, or a group
     exists that has another number of them.
     """
-    world = _launched()
+    world = launched()
     if dist.is_available() and dist.is_initialized():
         group = Processes.current()
         if world not in (None, group.size):
@@ -133,8 +133,8 @@ def processes() -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def _launched() -> int | None:
-    """WORLD_SIZE, None where nothing was launched."""
+def launched() -> int | None:
+    """How many processes were launched together, WORLD_SIZE; None where nothing was. Raises LaunchError for no number."""
     given = os.environ.get("WORLD_SIZE")
     if given is None:
         return None

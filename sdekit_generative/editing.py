@@ -241,7 +241,8 @@ def towards(
     sampler: Sampler | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    first: int = 0,
 ) -> Tensor:
     """N images of one class, `(n, C, H, W)`, by classifier guidance."""
     guided: Any = ClassifierGuided(model, classifier, label, weight)
-    return draw(guided, n, stochastic() if sampler is None else sampler, seed, progress=progress).images
+    return draw(guided, n, stochastic() if sampler is None else sampler, seed, first, progress=progress).images

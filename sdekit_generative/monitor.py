@@ -6,6 +6,7 @@ frechet   distance of samples to the training images, in features of the digits'
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from sdekit.counters import fold
 from sdekit.random import KeyedDraws, Purpose
 
 from .data import Dataset, quantise, shown
+from .describe import describe
 from .errors import RecipeError
 from .losses import spread
 from .pictures import grid
+from .recipes import Recipe
+from .results import made_with, sidecar
 from .samplers import Fast
 from .sampling import draw
 from .training import Trainer
@@ -50,18 +54,23 @@ class Monitor:
             return self._frechet() if trainer.training.measure == "frechet" else self._loss()
 
     @torch.no_grad()
-    def picture(self, file: Path) -> None:
-        """Write a grid of samples. All processes must ask together."""
+    def picture(self, file: Path, recipe: Recipe | None = None) -> None:
+        """Write a grid of samples, and what they were made with beside it. All processes must ask together."""
         trainer = self._trainer
         if not (trainer.processes.leads or trainer.training.shard):
             return
         with trainer.ema.lent_to(trainer.model.network):
             trainer.model.network.eval()
-            images = draw(trainer.model, _PICTURED, _SAMPLER, seed=trainer.training.seed, batch=_PICTURED).images
-        if trainer.processes.leads:
+            start, seed = time.perf_counter(), trainer.training.seed
+            found = draw(trainer.model, _PICTURED, _SAMPLER, seed=seed, batch=_PICTURED)
+            if not trainer.processes.leads:
+                return
+            seconds, levels = round(time.perf_counter() - start, 2), trainer.model.levels
             file.parent.mkdir(exist_ok=True)
-            levels = trainer.model.levels
-            grid(shown(quantise(images, levels), levels).cpu()).save(file)
+            grid(shown(quantise(found.images, levels), levels).cpu()).save(file)
+            about = {"step": trainer.steps_done, "n": _PICTURED, "seed": seed, "sampler": describe(_SAMPLER)}
+            about |= {"network_evaluations": found.network_evaluations, "seconds": seconds}
+            sidecar(file, made_with(trainer.model, recipe, **about))
 
     def _loss(self) -> float:
         """Each process takes every so-manieth batch; all of them where weights are split, since these need all."""

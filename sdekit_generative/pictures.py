@@ -1,4 +1,4 @@
-"""Pictures of results: grids of images, trajectories as film strips, and the loss curve.
+"""Pictures of results: grids of images, trajectories as film strips and as films that move, and the loss curve.
 
 Images are floats in [0, 1] `(N, C, H, W)`; every pixel is enlarged by repetition, so one sees what there is.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 _EDGE = 64  # pixels that a small image is enlarged to, at least
 _GAP = 4
 _PAPER = 255
+_FRAME, _LAST = 120, 1500  # milliseconds that a frame is shown, and the last one
 
 
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:
@@ -45,6 +46,23 @@ def film(states: Tensor) -> Tensor:
     low, high = (states.flatten(2).quantile(q, dim=2)[:, :, None, None, None] for q in (0.01, 0.99))
     scaled = (states - low) / (high - low).clamp_min(1e-6)
     return scaled.clamp(0.0, 1.0).transpose(0, 1).flatten(0, 1)
+
+
+def animation(states: Tensor, columns: int | None = None) -> list[Image.Image]:
+    """States on their way `(frames, n, C, H, W)` as pictures that follow one another; each holds a grid of all samples."""
+    frames, n = states.shape[:2]
+    shown = film(states).unflatten(0, (n, frames)).transpose(0, 1)
+    return [grid(frame, columns) for frame in shown]
+
+
+def save(picture: Image.Image | Sequence[Image.Image], file: Path) -> None:
+    """Write a picture, or several as one that moves and begins again."""
+    if isinstance(picture, Image.Image):
+        picture.save(file)
+        return
+    first, *rest = picture
+    durations = [_FRAME] * len(rest) + [_LAST]
+    first.save(file, save_all=True, append_images=rest, duration=durations, loop=0)
 
 
 def trajectories(forward: Tensor, reverse: Tensor) -> Image.Image:

@@ -1,4 +1,4 @@
-"""How long work is shown: a bar on a terminal, a plain line now and then in a log. Everything goes to stderr."""
+"""How work that takes long is shown: a bar on a terminal, a plain line now and then in a log. All goes to stderr."""
 
 from __future__ import annotations
 
@@ -50,17 +50,23 @@ def training_bar(total: int, done: int) -> Iterator[Callable[[int, float], None]
 
 
 @contextmanager
-def work_bar(title: str) -> Iterator[Callable[[float], None]]:
-    """Shows a share of work done; yields what is to be called with a fraction in [0, 1]."""
-    lines = _Lines(title)
-    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(total=1.0, desc=title, disable=None, dynamic_ncols=True, bar_format=layout) as bar:
+def work_bar(title: str, count: int | None = None, unit: str = "image") -> Iterator[Callable[[float], None]]:
+    """Shows a share of work done, the time that is left, and the rate where the work is of a count of something.
+
+    Yields what is to be called with a fraction in [0, 1].
+    """
+    lines, total = _Lines(title), float(count or 1)
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}" + (", {rate_fmt}" if count else "")
+    with tqdm(total=total, desc=title, unit=unit, disable=None, dynamic_ncols=True, bar_format=layout) as bar:
 
         def report(fraction: float) -> None:
-            if bar.disable:
-                lines.say(f"{100 * fraction:.0f} %, {lines.seconds:.0f} s", now=fraction >= 1.0)
-            else:
-                bar.update(fraction - bar.n)
+            if not bar.disable:
+                bar.update(fraction * total - bar.n)
+                return
+            seconds = lines.seconds
+            rate = f", {fraction * total / max(seconds, 1e-9):.3g} {unit}s/s" if count else ""
+            left = f", {seconds * (1.0 - fraction) / fraction:.0f} s left" if 0.0 < fraction < 1.0 else ""
+            lines.say(f"{100 * fraction:.0f} %, {seconds:.0f} s{rate}{left}", now=fraction >= 1.0)
 
         yield report
 

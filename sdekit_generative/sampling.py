@@ -121,21 +121,30 @@ def generate(
 
 @torch.no_grad()
 def trajectory(
-    model: ScoreModel, n: int, frames: int, sampler: Sampler | None = None, seed: int = 0
+    model: ScoreModel,
+    n: int,
+    frames: int,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    first: int = 0,
+    progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The way of n images from the prior: (states `(frames, n, C, H, W)` in the model's range, log σ `(frames,)`).
+
+    The images are those that `generate` makes with the same sampler, seed and first.
 
     The first frame is the prior, the last the denoised image; those between are even in ln σ, which is how structure
     appears, over the levels where there is any to be seen.
     """
+    check_integer("frames", frames, 3)
     process, route = model.process, _route(model, sampler)
     low, high = (float(process.log_sigma(t)) for t in (route.t1, route.t0))
     top, bottom = min(math.log(_FIRST_SEEN), high - 0.1), max(math.log(_LAST_SEEN), low + 0.1)
     between = torch.linspace(top, bottom, frames - 2, dtype=torch.float64).tolist()
     levels = torch.tensor([high, *between, low], dtype=torch.float64)
     times = [route.t0, *(float(process.time(c)) for c in levels[1:-1]), route.t1]
-    x = process.prior_sample((n, *model.shape), seed=seed, device=model.device)
-    solution = route.solve(x, seed, save=SaveAt(times=times))
+    x = process.prior_sample((n, *model.shape), seed=as_draws(seed, first), device=model.device)
+    solution = route.solve(x, seed, first, SaveAt(times=times), progress)
     states = solution.x.clone()
     if solution.mean is not None:
         states[-1] = solution.mean

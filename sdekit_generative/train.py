@@ -10,6 +10,7 @@ import torch
 
 from .data import Dataset
 from .errors import CheckpointError, RecipeError, RunError, TrainingDiverged
+from .log import Seal
 from .monitor import Monitor
 from .recipes import Recipe, decode, differences, encode
 from .run import Run, check_vacant
@@ -26,6 +27,7 @@ class Before:
 
     threads: int | None = None
     processes: int | None = None
+    log: Seal | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Job:
         """
         trainer, training, first = self.trainer, self.recipe.training, self.trainer.processes.leads
         monitor = Monitor(trainer, self.held_out)
-        with self.run.training(first, after=trainer.steps_done, tensorboard=tensorboard) as log:
+        with self.run.training(first, trainer.steps_done, tensorboard, self.before.log) as log:
             last = self.save()  # so that there is something to go on from, however soon the first interruption
             stopped = stop.agreed(trainer.processes)
             while not (trainer.finished or stopped):
@@ -69,7 +71,7 @@ class Job:
                     row[training.measure if training.measure != "loss" else "held_out_loss"] = measure
                 log.row(step=done, **row)
                 if _due(done, training.sample_every):
-                    monitor.picture(self.run.folder / "samples" / f"step-{done:08d}.png")
+                    monitor.picture(self.run.folder / "samples" / f"step-{done:08d}.png", self.recipe)
                 if training.power_ema and _due(done, training.snapshot_every):
                     self.run.save_snapshot(trainer)
                 if first:
@@ -158,7 +160,8 @@ def _recorded(run: Run, saved: Checkpoint | None) -> tuple[Recipe, str | None, B
         return run.recipe(), None, Before()
     state = saved.state
     try:
-        made = Before(int(state["threads"]), int(state.get("processes", 1)))
+        log = state.get("log")
+        made = Before(int(state["threads"]), int(state.get("processes", 1)), None if log is None else Seal(**log))
         return decode(state["recipe"], Recipe), state["images"], made
     except (KeyError, TypeError, ValueError, RecipeError) as problem:
         raise CheckpointError(f"{run.folder}: not the checkpoint of a run ({problem})") from None

@@ -3,7 +3,7 @@
 A new command is a module here that decorates its function by `@app.command`, and its name in the import below.
 """
 
-from . import data, demo, edit, evaluate, export, import_, likelihood, recipes, restore, sample, statistics, train
+from . import data, demo, edit, evaluate, export, film, import_, likelihood, recipes, restore, sample, statistics, train
 from .app import app
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "edit",
     "evaluate",
     "export",
+    "film",
     "import_",
     "likelihood",
     "recipes",

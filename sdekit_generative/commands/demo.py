@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .app import app
-from .options import Count, Flag, blaming, changes, say
+from .options import Flag, Machine, blaming, changes, find_device, say
 from .train import resume_job, train_job
 
 
@@ -16,7 +16,7 @@ def demo(
     resume: Flag = False,
     steps: int | None = None,
     seed: int | None = None,
-    threads: Count | None = None,
+    on: Machine = Machine(),
 ) -> int:
     """Everything in one go on the bundled digits: train, sample in two ways, measure, draw.
 
@@ -30,8 +30,6 @@ def demo(
         Training steps. [default: as many as reach the figures in the README]
     seed
         Seed of the training.
-    threads
-        Torch threads. [default: 2 at most]
     """
     from .. import recipes
     from ..demo import finish
@@ -39,13 +37,16 @@ def demo(
     from ..train import begin
     from ..training import Processes
 
-    asked = changes(None, steps=steps, seed=seed)
-    job = resume_job(out, asked, Processes()) if resume else begin(out, recipes.override(recipes.DIGITS, asked))
-    status, seconds = train_job(job, threads)
+    asked, device = changes(None, steps=steps, seed=seed), find_device(on.device)
+    if resume:
+        job = resume_job(out, asked, Processes(device=device))
+    else:
+        job = begin(out, recipes.override(recipes.DIGITS, asked), device)
+    status, seconds = train_job(job, on.threads)
     if status is not None:
         return status
     with blaming(out):
-        metrics = finish(job.run, work_bar, seconds)
+        metrics = finish(job.run, work_bar, seconds, device)
     bits, base, frechet = metrics["bits_per_dim"], metrics["baselines"], metrics["frechet"]
     say(f"held-out bits/dim  {bits['mean']:.3f} ± {bits['standard_error']:.3f}")
     say(f"                   Gaussian {base['gaussian']:.3f}, best Gaussian mixture {base['gaussian_mixture']:.3f}")

@@ -2,58 +2,58 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
 from ..errors import UserError
 from .app import app
-from .options import Count, blaming, find_device, say, use_threads
+from .options import Count, Drawn, Machine, Picture, Taken, blaming, say
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..model import ScoreModel
+    from ..results import Calls, Result
 
 edit_app = App(name="edit", help="Rework images, pass between two, sample cooler or towards a class.")
 app.command(edit_app)
 
 
-def _outputs(out: Path | None, default: Path) -> Path:
-    file = out or default
-    if file.suffix.lower() != ".png":
-        raise UserError(f"--out: expected a name ending in .png, got {file}")
-    for taken in (file, file.with_suffix(".npz")):
-        if taken.exists():
-            raise UserError(f"{taken}: exists already; choose another --out")
-    return file
-
-
-def _write(images: Tensor, file: Path, columns: int | None, what: str) -> int:
-    import numpy as np
-
+def _finish(files: Result, images: Tensor, columns: int | None, said: str, about: dict[str, Any]) -> int:
     from ..pictures import grid
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    grid(images, columns).save(file)
-    np.savez_compressed(file.with_suffix(".npz"), images=images.cpu().numpy())
-    say(f"{what}: {file}")
+    files.write(grid(images, columns), {"images": images.cpu().numpy()}, about)
+    say(f"{said}: {files.file}")
     return 0
+
+
+def _about(run: Path, model: ScoreModel, calls: Calls, start: float, **more: Any) -> dict[str, Any]:
+    from ..results import made_with
+    from ..run import Run
+
+    seconds = round(time.perf_counter() - start, 2)
+    more = {name: str(value) if isinstance(value, Path) else value for name, value in more.items()}
+    return made_with(
+        model, Run.open(run).recipe(), run=str(run), **more, network_evaluations=calls.count, seconds=seconds
+    )
 
 
 @edit_app.command
 def rework(
     run: Path,
     images: Path | None = None,
+    /,
     *,
     noise: float = 0.3,
     steps: Count = 100,
-    count: Count = 8,
-    first: int = 0,
+    which: Taken = Taken(),
     seed: int = 0,
-    out: Path | None = None,
-    threads: Count | None = None,
-    device: str = "auto",
+    picture: Picture = Picture(),
+    on: Machine = Machine(),
 ) -> int:
     """Add noise to images and take it out again (SDEdit): details below the noise are made anew. Originals on top.
 
@@ -67,47 +67,43 @@ def rework(
         Standard deviation of the noise, for images in [0, 1].
     steps
         Steps of the sampler, DPM-Solver++ 2M on the reverse SDE.
-    count, first
-        How many images, and the first of them.
     seed
         Of the noise.
-    out
-        The PNG to write. It must not exist yet. [default: RUN/rework-NOISE-seedSEED.png]
-    threads
-        Torch threads. [default: 2 at most]
-    device
-        auto, cpu, cuda, …
     """
     import torch
 
     from ..editing import rework as rework_images
     from ..editing import stochastic
     from ..progress import work_bar
+    from ..results import counting
     from ..run import load
     from .restore import read_images
 
-    use_threads(threads)
-    model = load(run, find_device(device))
-    file = _outputs(out, run / f"rework-{noise:g}-seed{seed}.png")
-    before = read_images(run, images, model, first, count)
-    with blaming(run), work_bar("reworking") as progress:
-        after = rework_images(model, before, noise, stochastic(steps), seed, first, progress)
+    span = which.span(8)
+    model = load(run, on.start())
+    files = picture.files(run / f"rework-{noise:g}-seed{seed}.png")
+    before = read_images(run, images, model, span)
+    start = time.perf_counter()
+    with blaming(run), work_bar("reworking", len(before)) as progress, counting(model.network) as calls:
+        after = rework_images(model, before, noise, stochastic(steps), seed, span.start, progress)
+    about = _about(
+        run, model, calls, start, first=span.start, n=len(before), noise=noise, steps=steps, seed=seed, images=images
+    )
     shown = torch.cat((before, after.cpu()))
-    return _write(shown, file, len(before), f"{len(before)} images reworked at noise {noise:g}")
+    return _finish(files, shown, len(before), f"{len(before)} images reworked at noise {noise:g}", about)
 
 
 @edit_app.command
 def interpolate(
     run: Path,
     images: Path | None = None,
+    /,
     *,
     frames: Count = 9,
-    count: Count = 4,
-    first: int = 0,
+    which: Taken = Taken(),
     tolerance: float = 1e-4,
-    out: Path | None = None,
-    threads: Count | None = None,
-    device: str = "auto",
+    picture: Picture = Picture(),
+    on: Machine = Machine(),
 ) -> int:
     """Pass from image to image by way of their latents: a row for each pair of neighbours.
 
@@ -119,34 +115,31 @@ def interpolate(
         A folder of images, .npz or .npy. [default: the held-out images of the run's own data]
     frames
         Images in a row, both ends included.
-    count, first
-        How many images, and the first of them; one row fewer.
     tolerance
         Of the probability flow.
-    out
-        The PNG to write. It must not exist yet. [default: RUN/interpolate-FIRST.png]
-    threads
-        Torch threads. [default: 2 at most]
-    device
-        auto, cpu, cuda, …
     """
     import torch
 
     from ..editing import between, decode, encode
+    from ..results import counting
     from ..run import load
     from .restore import read_images
 
-    if frames < 2 or count < 2:
-        raise UserError(f"--frames and --count: 2 or more are needed, got {frames} and {count}")
-    use_threads(threads)
-    model = load(run, find_device(device))
-    file = _outputs(out, run / f"interpolate-{first}.png")
-    ends = read_images(run, images, model, first, count)
-    with blaming(run):
+    span = which.span(4)
+    if frames < 2 or len(span) < 2:
+        raise UserError(f"--frames and --images: 2 or more are needed, got {frames} and {len(span)}")
+    model = load(run, on.start())
+    files = picture.files(run / f"interpolate-{span.start}.png")
+    ends = read_images(run, images, model, span)
+    start = time.perf_counter()
+    with blaming(run), counting(model.network) as calls:
         latents = encode(model, ends, tolerance)
         ways = [between(a, b, frames) for a, b in pairwise(latents)]
         found = decode(model, torch.cat(ways), tolerance)
-    return _write(found, file, frames, f"{len(ways)} passages of {frames} images")
+    about = _about(
+        run, model, calls, start, first=span.start, n=len(ends), frames=frames, tolerance=tolerance, images=images
+    )
+    return _finish(files, found, frames, f"{len(ways)} passages of {frames} images", about)
 
 
 @edit_app.command
@@ -154,11 +147,9 @@ def temper(
     run: Path,
     *,
     temperature: float = 0.8,
-    n: Count = 64,
-    seed: int = 0,
-    out: Path | None = None,
-    threads: Count | None = None,
-    device: str = "auto",
+    which: Drawn = Drawn(),
+    picture: Picture = Picture(),
+    on: Machine = Machine(),
 ) -> int:
     """Draw images from shorter latents: cleaner and less various below temperature 1.
 
@@ -168,26 +159,19 @@ def temper(
         Folder of the run.
     temperature
         What latents are multiplied by; 1 gives plain samples.
-    n
-        Number of images.
-    seed
-        Of the latents.
-    out
-        The PNG to write. It must not exist yet. [default: RUN/temper-TEMPERATURE-seedSEED.png]
-    threads
-        Torch threads. [default: 2 at most]
-    device
-        auto, cpu, cuda, …
     """
     from ..editing import temper as temper_images
+    from ..results import counting
     from ..run import load
 
-    use_threads(threads)
-    model = load(run, find_device(device))
-    file = _outputs(out, run / f"temper-{temperature:g}-seed{seed}.png")
-    with blaming(run):
-        images = temper_images(model, n, temperature, seed)
-    return _write(images, file, None, f"{n} images at temperature {temperature:g}")
+    span, seed = which.span(64), which.seed
+    model = load(run, on.start())
+    files = picture.files(run / f"temper-{temperature:g}-seed{seed}.png")
+    start = time.perf_counter()
+    with blaming(run), counting(model.network) as calls:
+        images = temper_images(model, len(span), temperature, seed, span.start)
+    about = _about(run, model, calls, start, first=span.start, n=len(span), temperature=temperature, seed=seed)
+    return _finish(files, images, None, f"{len(span)} images at temperature {temperature:g}", about)
 
 
 @edit_app.command
@@ -196,13 +180,11 @@ def towards(
     *,
     label: int,
     weight: float = 1.0,
-    n: Count = 64,
+    which: Drawn = Drawn(),
     steps: Count = 100,
     training: Count = 500,
-    seed: int = 0,
-    out: Path | None = None,
-    threads: Count | None = None,
-    device: str = "auto",
+    picture: Picture = Picture(),
+    on: Machine = Machine(),
 ) -> int:
     """Draw images of one class from a model that knows none, by a classifier trained on the spot on the run's own data.
 
@@ -214,35 +196,43 @@ def towards(
         The class.
     weight
         How much the classifier counts: 1 as Bayes' rule has it.
-    n
-        Number of images.
     steps
         Steps of the sampler, DPM-Solver++ 2M on the reverse SDE.
     training
-        Training steps of the classifier of noisy images.
-    seed
-        Of the samples and of the classifier.
-    out
-        The PNG to write. It must not exist yet. [default: RUN/towards-LABEL-WEIGHT-seedSEED.png]
-    threads
-        Torch threads. [default: 2 at most]
-    device
-        auto, cpu, cuda, …
+        Training steps of the classifier of noisy images, which is made with the same seed.
     """
     from ..editing import stochastic, train_classifier
     from ..editing import towards as draw_towards
     from ..progress import work_bar
+    from ..results import counting
     from ..run import Run, load
     from ..train import load_images
 
-    use_threads(threads)
-    model = load(run, find_device(device))
-    file = _outputs(out, run / f"towards-{label}-{weight:g}-seed{seed}.png")
+    span, seed = which.span(64), which.seed
+    model = load(run, on.start())
+    files = picture.files(run / f"towards-{label}-{weight:g}-seed{seed}.png")
     data = load_images(Run.open(run).recipe())[0]
     if data.labels is not None and not 0 <= label <= int(data.labels.max()):
         raise UserError(f"--label: the classes are 0 to {int(data.labels.max())}, got {label}")
-    with work_bar("classifier") as progress:
+    start = time.perf_counter()
+    with work_bar("classifier", training, "step") as progress:
         classifier = train_classifier(data, model.process, model.data_range, training, seed=seed, progress=progress)
-    with blaming(run), work_bar("sampling") as progress:
-        images = draw_towards(model, classifier.to(model.device), label, n, weight, stochastic(steps), seed, progress)
-    return _write(images, file, None, f"{n} images towards class {label}")
+    classifier.to(model.device)
+    with blaming(run), work_bar("sampling", len(span)) as progress, counting(model.network) as calls:
+        images = draw_towards(
+            model, classifier, label, len(span), weight, stochastic(steps), seed, progress, span.start
+        )
+    about = _about(
+        run,
+        model,
+        calls,
+        start,
+        first=span.start,
+        n=len(span),
+        label=label,
+        weight=weight,
+        steps=steps,
+        training=training,
+        seed=seed,
+    )
+    return _finish(files, images, None, f"{len(span)} images towards class {label}", about)

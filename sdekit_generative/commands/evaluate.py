@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from ..errors import UserError
 from .app import app
-from .options import Count, blaming, find_device, say, use_threads, warn
+from .options import Count, Machine, blaming, say, warn
 from .samplers import SamplerOptions
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def evaluate(
     *,
     metric: str = "fid,is,bpd",
     n: Annotated[Count, Parameter(name=("--images", "--n"))] = 10_000,  # torchrun takes --n for one of its own
-    how: Annotated[SamplerOptions | None, Parameter(name="*")] = None,
+    how: SamplerOptions = SamplerOptions(),
     seed: int = 0,
     classes: int = 0,
     label: int | None = None,
@@ -41,8 +41,7 @@ def evaluate(
     batch: Count = 256,
     out: Path | None = None,
     checkpoint: Literal["newest", "best"] = "newest",
-    threads: Count | None = None,
-    device: str = "auto",
+    on: Machine = Machine(),
 ) -> int:
     """Measure a run: make images and compare them with real ones, and measure the bits of data; prints one line of JSON.
 
@@ -86,10 +85,6 @@ def evaluate(
         Folder for the work and evaluation.json. [default: RUN/evaluations/…, by what is measured]
     checkpoint
         Which checkpoint: the newest, or the best that training measured.
-    threads
-        Torch threads. [default: 2 at most]
-    device
-        auto, cpu, cuda, …
     """
     from ..evaluation import Bits, Images
     from ..evaluation import evaluate as measure
@@ -99,15 +94,13 @@ def evaluate(
     from ..training import joined
     from ..training.files import as_json, replace_file
 
-    how = how or SamplerOptions()
     wanted = [name.strip() for name in metric.split(",")]
     try:
         images = Images(n, how.build(), seed, batch, classes, label, guidance)
         bits = Bits(repeats, bits_tolerance, probes, seed)
     except (ValueError, TypeError) as problem:
         raise UserError(str(problem)) from None
-    use_threads(threads)
-    with joined(find_device(device)) as group, blaming(run):
+    with joined(on.start()) as group, blaming(run):
         model, recipe = load(run, group.device, which=checkpoint), Run.open(run).recipe()
         needed = "bpd" in wanted or (reference is None and bool({"fid", "kid", "pr"} & set(wanted)))
         compared, measured = _images(recipe, model, data) if needed else (None, None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError
 from .app import app
-from .options import Count, blaming, find_device, say, use_threads
+from .options import Count, Machine, blaming, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,7 @@ def likelihood(
     checkpoint: Literal["newest", "best"] = "newest",
     seed: int = 0,
     batch: Count = 100,
-    threads: Count | None = None,
-    device: str = "auto",
+    on: Machine = Machine(),
 ) -> int:
     """Bits per dimension of images under a run's model, by the probability-flow ODE; prints one line of JSON.
 
@@ -52,10 +51,6 @@ def likelihood(
         Of dequantisation and probes.
     batch
         Images solved at a time.
-    threads
-        Torch threads. [default: 2 at most]
-    device
-        auto, cpu, cuda, …
     """
     import json
 
@@ -71,8 +66,7 @@ def likelihood(
 
     if not tolerance > 0:
         raise UserError(f"--tolerance: expected a number above 0, got {tolerance}")
-    use_threads(threads)
-    model = load(run, find_device(device), checkpoint)
+    model = load(run, on.start(), checkpoint)
     images = (
         load_images(Run.open(run).recipe())[1] if data is None else Folder(str(data), channels=model.shape[0]).load()
     )
@@ -86,7 +80,7 @@ def likelihood(
         "seed": seed,
         "batch": batch,
     }
-    with blaming(run), work_bar("likelihood") as progress:
+    with blaming(run), work_bar("likelihood", len(images)) as progress:
         if dequantise == "uniform":
             bits = bits_per_dim(model, images.images, progress=progress, **options)
         else:

@@ -1,4 +1,10 @@
-"""What several commands have in common: their options, and how they speak."""
+"""What several commands have in common: their options, and how they speak.
+
+    Machine   --threads, --device          Drawn   --images (--n), --first, --seed: images to be made
+    Picture   --out                        Taken   --images (--count), --first: images that there are
+
+A command takes a record of options as one argument, `on: Machine = Machine()`; they are options of the command itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +23,117 @@ from ..errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from ..results import Result
+
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 Changes = Annotated[list[str] | None, Parameter(name="--set", negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Machine:
+    """Where a command computes.
+
+    Parameters
+    ----------
+    threads
+        Torch threads. [default: 2 at most; for a run that goes on, as before]
+    device
+        auto, cpu, cuda, …
+    """
+
+    threads: Count | None = None
+    device: str = "auto"
+
+    def start(self) -> torch.device:
+        """Fix the threads; returns the device. Raises UserError for one that cannot be used."""
+        use_threads(self.threads)
+        return find_device(self.device)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Drawn:
+    """Which images are made.
+
+    Parameters
+    ----------
+    images
+        Which images: their numbers, 0-63, or how many, 64. Image i depends on the seed and i only.
+        [default: 64; for film 8]
+    first
+        Number of the first image, where --images says how many.
+    seed
+        Image i of a seed is always the same one.
+    """
+
+    images: Annotated[str | None, Parameter(name=("--images", "--n"))] = None
+    first: int = 0
+    seed: int = 0
+
+    def span(self, usual: int) -> range:
+        """The numbers of the images; as many as usual where nothing is said. Raises UserError for what is none."""
+        return _numbers(self.images, self.first, usual)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Taken:
+    """Which of the images that there are.
+
+    Parameters
+    ----------
+    images
+        Which of the images that there are: their numbers, 0-3, or how many, 4. [default: a few]
+    first
+        Number of the first image, where --images says how many.
+    """
+
+    images: Annotated[str | None, Parameter(name=("--images", "--count"))] = None
+    first: int = 0
+
+    def span(self, usual: int) -> range:
+        """The numbers of the images; as many as usual where nothing is said. Raises UserError for what is none."""
+        return _numbers(self.images, self.first, usual)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Picture:
+    """Where a picture goes.
+
+    Parameters
+    ----------
+    out
+        The PNG to write. Beside it go the images (.npz) and what they were made with (.json); none may exist yet.
+        [default: in RUN, named after what is drawn]
+    """
+
+    out: Path | None = None
+
+    def files(self, usual: Path) -> Result:
+        """The files to write. Raises UserError where one exists already."""
+        from ..results import Result
+
+        return Result.vacant(self.out or usual)
+
+
+def _numbers(given: str | None, first: int, usual: int) -> range:
+    """Numbers of images: "64" is first … first + 63, "8-15" is 8 … 15."""
+    text = str(usual) if given is None else given
+    low, dash, high = text.partition("-")
+    if not (low.isdecimal() and (high.isdecimal() or not dash)):
+        raise UserError(f"--images: expected how many, such as 64, or their numbers, such as 0-63, got {text!r}")
+    if dash and first:
+        raise UserError(f"--first: --images {text} says already which is the first")
+    if first < 0:
+        raise UserError(f"--first: expected 0 or more, got {first}")
+    found = range(int(low), int(high) + 1) if dash else range(first, first + int(low))
+    if not found:
+        wanted = f"the last number is below the first in {text}" if dash else f"expected 1 or more, got {text}"
+        raise UserError(f"--images: {wanted}")
+    return found
 
 
 def say(text: str) -> None:

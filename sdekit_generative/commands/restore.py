@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
 from ..errors import UserError
 from .app import app
-from .options import Count, Flag, blaming, find_device, say, use_threads
+from .options import Count, Flag, Machine, Picture, Taken, blaming, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,7 +138,7 @@ def _method(name: MethodName | None, operator: Operator, model: ScoreModel, n: i
     return makers[name]()
 
 
-def read_images(run: Path, file: Path | None, model: ScoreModel, first: int, count: int) -> Tensor:
+def read_images(run: Path, file: Path | None, model: ScoreModel, span: range) -> Tensor:
     """Images of the run's held-out data, or of a folder or array, as floats in [0, 1]."""
     from ..data import Folder
     from ..run import Run
@@ -155,9 +155,9 @@ def read_images(run: Path, file: Path | None, model: ScoreModel, first: int, cou
         if file is None
         else max(model.levels, data.levels if int(data.images.max()) >= model.levels else 0)
     )
-    chosen = data.images[first : first + count]
+    chosen = data.images[span.start : span.stop]
     if len(chosen) == 0:
-        raise UserError(f"--first {first}: there are {len(data.images)} images")
+        raise UserError(f"--images, --first: there are images 0 to {len(data.images) - 1}, got {span.start}")
     # the middle of the interval that a level stands for, as the model sees it
     return (chosen.float() + 0.5) / levels
 
@@ -166,21 +166,20 @@ def read_images(run: Path, file: Path | None, model: ScoreModel, first: int, cou
 def restore(
     run: Path,
     images: Path | None = None,
+    /,
     *,
     task: Task,
-    settings: Annotated[Settings, Parameter(name="*")] = Settings(),
+    settings: Settings = Settings(),
     observed: Flag = False,
     method: MethodName | None = None,
     noise: float = 0.05,
     n: Count = 8,
-    count: Count = 6,
-    first: int = 0,
+    which: Taken = Taken(),
     steps: Count = 100,
     seed: int = 0,
-    out: Path | None = None,
     batch: Count = 256,
-    threads: Count | None = None,
-    device: str = "auto",
+    picture: Picture = Picture(),
+    on: Machine = Machine(),
 ) -> int:
     """Restore images from a part, a blur, a projection, … of them: `restore runs/digits --task inpaint`.
 
@@ -204,63 +203,49 @@ def restore(
         Standard deviation of the observation's noise, for images in [0, 1]. Added to it unless --observed.
     n
         Samples of every image.
-    count, first
-        How many images, and the first of them.
     steps
         Steps of the sampler.
     seed
         Of noise, masks and samples.
-    out
-        The PNG to write. It must not exist yet. [default: RUN/restore-TASK-METHOD-seedSEED.png]
     batch
         Samples made at a time.
-    threads
-        Torch threads. [default: 2 at most]
-    device
-        auto, cpu, cuda, …
     """
-    import json
     import time
-
-    import numpy as np
 
     from sdekit.solvers import DPMSolverPP
 
+    from ..describe import describe
     from ..inverse import observe, restorations
     from ..inverse.page import STD_SHOWN, as_images, page
     from ..metrics.image_quality import psnr, ssim
     from ..progress import work_bar
-    from ..run import load
+    from ..results import made_with
+    from ..run import Run, load
     from ..samplers import Fast
 
     if not noise >= 0:
         raise UserError(f"--noise: expected 0 or more, got {noise}")
-    if first < 0:
-        raise UserError(f"--first: expected 0 or more, got {first}")
-    use_threads(threads)
-    model = load(run, find_device(device))
+    span = which.span(6)
+    model = load(run, on.start())
     operator = _operator(task, settings, model.shape, seed)
     chosen = _method(method, operator, model, n)
-    kind = type(chosen).__name__
-    file = out or run / f"restore-{task}-{kind.lower()}-seed{seed}.png"
-    if file.suffix.lower() != ".png":
-        raise UserError(f"--out: expected a name ending in .png, got {file}")
-    for taken in (file, file.with_suffix(".json"), file.with_suffix(".npz")):
-        if taken.exists():
-            raise UserError(f"{taken}: exists already; choose another --out")
+    files = picture.files(run / f"restore-{task}-{type(chosen).__name__.lower()}-seed{seed}.png")
     truth = None
     if observed:
-        y = _observations(images)[first : first + count].to(model.device)
+        y = _observations(images)[span.start : span.stop].to(model.device)
     else:
-        truth = read_images(run, images, model, first, count).to(model.device)
-        y = observe(operator, truth, noise, seed=seed, first=first)
+        truth = read_images(run, images, model, span).to(model.device)
+        y = observe(operator, truth, noise, seed=seed, first=span.start)
     start = time.perf_counter()
-    with blaming(run), work_bar("restoring") as progress:
-        found = restorations(
-            model, operator, y, chosen, noise, n, Fast(DPMSolverPP(2), steps, churn=1.0), seed, first, batch, progress
-        )
+    sampler = Fast(DPMSolverPP(2), steps, churn=1.0)
+    with blaming(run), work_bar("restoring", len(y) * n, "sample") as progress:
+        found = restorations(model, operator, y, chosen, noise, n, sampler, seed, span.start, batch, progress)
     figures: dict[str, Any] = {
+        "run": str(run),
         "task": task,
+        "operator": describe(operator),
+        "sampler": describe(sampler),
+        "first": span.start,
         "method": repr(chosen),
         "noise": noise,
         "images": len(y),
@@ -277,14 +262,13 @@ def restore(
         figures["psnr_mean"] = float(psnr(found.mean, truth).mean())
         figures["psnr_sample"] = float(psnr(found.samples[:, 0], truth).mean())
         figures["ssim_mean"] = float(ssim(found.mean, truth).mean())
-    file.parent.mkdir(parents=True, exist_ok=True)
-    page(truth, as_images(operator, y, model.shape), found.samples).save(file)
-    file.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
-    np.savez_compressed(file.with_suffix(".npz"), samples=found.samples.cpu().numpy(), observed=y.cpu().numpy())
+    shown = page(truth, as_images(operator, y, model.shape), found.samples)
+    arrays = {"samples": found.samples.cpu().numpy(), "observed": y.cpu().numpy()}
+    files.write(shown, arrays, made_with(model, Run.open(run).recipe(), **figures))
     quality = f", PSNR of the mean {figures['psnr_mean']:.2f} dB" if truth is not None else ""
     say(
         f"{len(y)} images, {n} samples each, {found.network_evaluations} network evaluations and {found.gradients} "
-        f"gradients a sample{quality}: {file}"
+        f"gradients a sample{quality}: {files.file}"
     )
     return 0
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError
 from .data import data_app
 from .evaluate import find_features
-from .options import Flag, find_device, say, use_threads
+from .options import Flag, Machine, say
 
 
 @data_app.command
@@ -22,10 +23,11 @@ def statistics(
     size: int | None = None,
     channels: Literal[1, 3] = 3,
     split: Literal["all", "train", "held-out"] = "all",
-    threads: int | None = None,
-    device: str = "auto",
+    on: Machine = Machine(),
 ) -> int:
     """Mean and covariance of the features of real images, in the usual .npz, with where they are from.
+
+    In many processes: `torchrun --nproc_per_node=8 -m sdekit_generative data statistics …`.
 
     Parameters
     ----------
@@ -45,26 +47,25 @@ def statistics(
         3 for colour, 1 for grey.
     split
         Which of the images: all, those that a run trains on, or those that it holds out.
-    threads
-        Torch threads. [default: 2 at most]
-    device
-        auto, cpu, cuda, …
     """
     from ..data import Digits, source_of
     from ..metrics import measure_images
     from ..progress import work_bar
+    from ..training import joined
 
     if out.suffix != ".npz":
         raise UserError(f"--out: expected a name ending in .npz, got {out}")
     if out.exists():
         raise UserError(f"{out}: exists already; choose another --out")
-    use_threads(threads)
-    data = Digits().load() if path == "digits" else source_of(Path(path), size=size, channels=channels).load()
-    if split != "all":
-        data = data.split()[0 if split == "train" else 1]
-    network = find_features(features, resize, data.shape, data.levels, find_device(device))
-    with work_bar("features") as progress:
-        found = measure_images(data, network, source=f"{path}, {split}", keep=keep, progress=progress)
-    found.save(out)
-    say(f"{len(data)} images, {len(found.mean)} features of {network.about['network']}: {out}")
+    with joined(on.start()) as group:
+        data = Digits().load() if path == "digits" else source_of(Path(path), size=size, channels=channels).load()
+        if split != "all":
+            data = data.split()[0 if split == "train" else 1]
+        group.check_same("the set of images", data.fingerprint())
+        network = find_features(features, resize, data.shape, data.levels, group.device)
+        with work_bar("features", len(data)) if group.leads else nullcontext() as progress:
+            found = measure_images(data, network, f"{path}, {split}", keep, progress=progress, group=group)
+        if group.leads:
+            found.save(out)
+            say(f"{len(data)} images, {len(found.mean)} features of {network.about['network']}: {out}")
     return 0

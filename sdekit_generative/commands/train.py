@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from ..errors import UserError
 from .app import app
-from .options import Changes, Count, Flag, changes, find_device, say, use_threads, warn
+from .options import Changes, Count, Flag, Machine, changes, find_device, say, use_threads, warn
 
 if TYPE_CHECKING:
     from ..recipes import Recipe
@@ -98,8 +98,7 @@ def train(
     seed: int | None = None,
     set: Changes = None,
     processes: Count | None = None,
-    threads: Count | None = None,
-    device: str = "auto",
+    on: Machine = Machine(),
     tensorboard: Flag = False,
     print_config: Annotated[bool, Parameter(negative="")] = False,
     dry_run: Flag = False,
@@ -126,10 +125,6 @@ def train(
         Change any part of the recipe, e.g. --set process=VE --set process.sigma_max=20 --set data.path=images/
     processes
         How many processes there must be; another number is refused. [default: as many as were started]
-    threads
-        Torch threads. [default: 2 at most; on resuming, as before]
-    device
-        auto, cpu, cuda, …
     tensorboard
         Log for TensorBoard as well, into RUN/tensorboard.
     print_config
@@ -151,8 +146,7 @@ def train(
         wanted,
         out or (Path("runs") / Path(recipe or "").stem if wanted else Path(recipe or "")),
         asked,
-        threads,
-        device,
+        on,
         tensorboard,
         dry_run,
     )
@@ -172,8 +166,7 @@ def _train(
     wanted: Recipe | None,
     folder: Path,
     asked: dict[str, str],
-    threads: int | None,
-    device: str,
+    on: Machine,
     tensorboard: bool,
     dry_run: bool,
 ) -> int:
@@ -183,15 +176,15 @@ def _train(
 
     if wanted is not None:
         _checked(wanted)
-    with joined(find_device(device)) as processes:
+    with joined(find_device(on.device)) as processes:
         if dry_run:
             if wanted is None:
                 raise UserError("--dry-run: is for new runs; leave out --resume")
-            use_threads(threads)
+            use_threads(on.threads)
             _try_out(wanted, processes)
             return 0
         job = resume_job(folder, asked, processes) if wanted is None else begin(folder, wanted, processes=processes)
-        status, _ = train_job(job, threads, tensorboard)
+        status, _ = train_job(job, on.threads, tensorboard)
         if status is None and processes.leads:
             say(f"trained for {job.trainer.steps_done} steps: {job.run.folder}")
     return status or 0

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from sdekit.moments import Moments
+from sdekit.processes import Processes
 
 from ..data import Dataset
 from ..errors import DataError, UserError
@@ -51,6 +52,13 @@ class Collected:
         if self._keep:
             self._features.append(found.features.cpu())
             self._logits.append(None if found.logits is None else found.logits.cpu())
+
+    def merge(self, other: Collected) -> None:
+        """Take in what another has collected, of images that come after ours."""
+        if other._moments is not None:
+            self._moments = other._moments if self._moments is None else self._moments.merge(other._moments)
+        self._features += other._features
+        self._logits += other._logits
 
     @property
     def moments(self) -> Moments:
@@ -172,17 +180,25 @@ def measure_images(
     keep: bool = False,
     batch: int = 64,
     progress: Callable[[float], None] | None = None,
+    group: Processes | None = None,
 ) -> Statistics:
     """Statistics of a data set of 2 images or more, with their provenance.
 
     source  where the images are from, in words
     keep    whether to hold the features too
+    group   processes that share the work, all with the same images; all get the result, as one process does to rounding
     """
     if len(data) < 2:
         raise DataError(f"{source or 'images'}: statistics need 2 images or more, got {len(data)}")
+    group, part = group or Processes(), Collected(keep)
+    mine = group.share(len(data))
+    with group.together():
+        for start in range(mine.start, mine.stop, batch):
+            stop = min(start + batch, mine.stop)
+            part.add(network(data.images[start:stop], data.levels))
+            if progress is not None:
+                progress((stop - mine.start) / len(mine))
     collected = Collected(keep)
-    for start in range(0, len(data), batch):
-        collected.add(network(data.images[start : start + batch], data.levels))
-        if progress is not None:
-            progress(min(1.0, (start + batch) / len(data)))
+    for other in group.gather(part):
+        collected.merge(other)
     return Statistics.of(collected, data, network, source)

@@ -60,7 +60,7 @@ class Processes(together.Processes):
 
 def check_count(wanted: int | None) -> None:
     """Raises RunError unless as many processes were started as are wanted."""
-    found = int(os.environ.get("WORLD_SIZE", "1"))
+    found = together.launched() or 1
     if wanted is not None and wanted != found:
         raise RunError(
             f"{wanted} processes were asked for, but {found} {'was' if found == 1 else 'were'} started; "
@@ -74,7 +74,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
     On CUDA each takes the device of its local rank, and gradients are exchanged by nccl.
     """
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = (together.launched() or 1) > 1
     if several and device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)

@@ -60,7 +60,7 @@ def test_help_comes_without_torch():
         (["train", "digits", "--set", "training.steps"], "expected place=value"),
         (["train", "digits", "--device", "gpu9"], "not a device"),
         (["train", "digits", "--threads", "-1"], "Must be >= 1"),
-        (["sample", "nowhere", "--n", "0"], "Must be >= 1"),
+        (["sample", "nowhere", "--n", "0"], "--images: expected 1 or more"),
         (["sample", "nowhere", "--sampler", "ode", "--steps", "9"], "--steps: is for --sampler pc"),
         (["train", "folder"], "data.path is not set"),
         (["train", "--resume"], "say which run"),
@@ -185,7 +185,15 @@ def test_likelihoods_may_be_taken_under_another_law_of_dequantisation(capsys, ru
     monkeypatch.setattr(likelihood, "_FIT", 2)
     np.save(tmp_path / "held.npy", np.random.default_rng(0).integers(0, 17, (3, 8, 8), dtype=np.uint8))
     for law in ("truncated", "learned"):
-        command = ["likelihood", str(run), "--data", str(tmp_path / "held.npy"), "--tolerance=0.01", "--dequantise", law]
+        command = [
+            "likelihood",
+            str(run),
+            "--data",
+            str(tmp_path / "held.npy"),
+            "--tolerance=0.01",
+            "--dequantise",
+            law,
+        ]
         capsys.readouterr()
         assert main(command) == 0
         figures = json.loads(capsys.readouterr().out)

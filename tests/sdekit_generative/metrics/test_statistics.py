@@ -7,8 +7,10 @@ import torch
 from sdekit_generative.data import Digits
 from sdekit_generative.errors import DataError
 from sdekit_generative.metrics import (
+    Collected,
     DigitFeatures,
     FeatureModule,
+    Features,
     Statistics,
     digit_features,
     feature_moments,
@@ -96,3 +98,31 @@ def test_a_file_that_is_not_statistics_is_refused_by_name(tmp_path):
         measure_images(DIGITS, DigitFeatures()).save(tmp_path / "file" / "s.npz")
     with pytest.raises(DataError, match="2 images or more, got 1"):
         measure_images(DIGITS.select(torch.tensor([0])), DigitFeatures())
+
+
+_SHARED = """
+from sdekit.processes import Processes
+from sdekit_generative.data import Digits
+from sdekit_generative.metrics import DigitFeatures, measure_images
+found = measure_images(Digits().load().split()[1], DigitFeatures(), keep=True, group=Processes.current())
+print(float(found.mean.sum()), float(found.covariance.square().sum()), float(found.features.double()[7].sum()))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_work_find_what_one_finds(launch):
+    alone, *_ = launch(_SHARED, 1)
+    one, two = launch(_SHARED, 2)
+    assert one == two
+    assert [float(x) for x in one.split()] == pytest.approx([float(x) for x in alone.split()], rel=1e-9)
+
+
+def test_what_parts_have_collected_is_what_the_whole_would_have():
+    whole, parts = Collected(keep=True), [Collected(keep=True) for _ in range(3)]
+    whole.add(Features(FEATURES, None))
+    for part, some in zip(parts, FEATURES.split(600), strict=True):
+        part.add(Features(some, None))
+    for part in parts[1:]:
+        parts[0].merge(part)
+    torch.testing.assert_close(parts[0].moments.covariance, whole.moments.covariance, rtol=1e-9, atol=1e-12)
+    assert torch.equal(parts[0].features, FEATURES)
