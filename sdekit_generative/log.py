@@ -1,14 +1,81 @@
-"""The log of a run: rows of JSON, and the same as scalars for TensorBoard."""
+"""The log of a run: rows of JSON, and the same as scalars for TensorBoard.
+
+A checkpoint keeps the seal of the log that was written before it, so that rows which were changed, cut off or added since
+do not go unnoticed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import CheckpointWarning, RunError, UserError
+
+
+@dataclass(frozen=True)
+class Seal:
+    """The first so many bytes of a log, by their SHA-256."""
+
+    length: int
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes) -> Seal:
+        return cls(len(content), hashlib.sha256(content).hexdigest())
+
+
+def sealed(file: Path) -> dict[str, Any] | None:
+    """The seal of a log as plain JSON values, once all of it is on the disk; None where there is no log."""
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+        return asdict(Seal.of(stream.read()))
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a log; a last line cut short by an interruption is left out.
+
+    Raises RunError that names the line which is no row.
+    """
+    return [row for row, _ in _lines(file)]
+
+
+def _lines(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """(row, line) of a log."""
+    lines = file.read_bytes().split(b"\n") if file.is_file() else []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line break was cut short
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
+            raise RunError(f"{file}: line {number} is not a row of a log; move the file aside to go on without it")
+        yield row, line + b"\n"
+
+
+def kept(file: Path, after: int, seal: Seal | None = None) -> bytes:
+    """What a log says of steps up to `after`; later ones will be done again.
+
+    Raises RunError where that is not what was sealed. Warns (CheckpointWarning) where it says nothing.
+    """
+    content = b"".join(line for row, line in _lines(file) if row["step"] <= after)
+    if seal is None or not seal.length:
+        return content
+    if not content:
+        warnings.warn(f"{file}: says nothing of the steps up to {after}", CheckpointWarning, stacklevel=2)
+    elif Seal.of(file.read_bytes()[: seal.length]) != seal:
+        raise RunError(
+            f"{file}: truncated or altered since step {after} was saved; move the file aside to go on without it"
+        )
+    return content
 
 
 class Logger:

@@ -12,7 +12,6 @@ A folder that holds anything is never written into by a new run. While a run tra
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError
-from .log import Logger, board
+from .log import Logger, Seal, board, kept, rows, sealed
 from .losses import ClassifierLoss
 from .model import ScoreModel
 from .recipes import Recipe, decode, encode, read
@@ -92,6 +91,7 @@ class Run:
             "processes": trainer.processes.size,
             "torch": torch.__version__,
             "measure": measure,
+            "log": sealed(self.folder / _LOG),
         }
         whole = Checkpoint(parts.tensors, {**parts.state, **about})
         return checkpoint.write(root, trainer.steps_done, whole, recipe.training.keep)
@@ -123,32 +123,31 @@ class Run:
     # --- the log ------------------------------------------------------------------------------------------------------
 
     def log(self) -> list[dict[str, Any]]:
-        """The rows of the log; a last line cut short by an interruption is left out."""
-        file = self.folder / _LOG
-        lines = file.read_text().split("\n") if file.exists() else []
-        return [json.loads(line) for line in lines[:-1]]  # what follows the last line break was cut short
+        """The rows of the log; a last line cut short by an interruption is left out. Raises RunError for a damaged one."""
+        return rows(self.folder / _LOG)
 
     @contextmanager
-    def logging(self, after: int, tensorboard: bool = False) -> Iterator[Logger]:
+    def logging(self, after: int, tensorboard: bool = False, seal: Seal | None = None) -> Iterator[Logger]:
         """A logger that goes on after the given step: rows beyond it are of steps that will be done again.
 
         tensorboard: whether to write the rows for TensorBoard, too. Raises UserError where that is not installed.
+        seal: of the rows up to that step, as the checkpoint has it. Raises RunError where they are others.
         """
-        kept = [row for row in self.log() if row["step"] <= after]
-        content = "".join(json.dumps(row) + "\n" for row in kept).encode()
-        replace_file(self.folder / _LOG, content)
+        replace_file(self.folder / _LOG, kept(self.folder / _LOG, after, seal))
         with ExitStack() as stack:
             scalars = stack.enter_context(board(self.folder / _BOARD, after)) if tensorboard else None
             stream = stack.enter_context((self.folder / _LOG).open("a", buffering=1))
             yield Logger(stream, scalars)
 
     @contextmanager
-    def training(self, first: bool, after: int, tensorboard: bool = False) -> Iterator[Logger]:
+    def training(
+        self, first: bool, after: int, tensorboard: bool = False, seal: Seal | None = None
+    ) -> Iterator[Logger]:
         """The lock and the log of a run while it trains; processes other than the first have a logger of nothing."""
         if not first:
             yield Logger(None)
             return
-        with self.locked(), self.logging(after, tensorboard) as log:
+        with self.locked(), self.logging(after, tensorboard, seal) as log:
             yield log
 
     # --- the lock -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from .files import HIDDEN, as_json, flush_folder, write_through
 _FORMAT = 1
 _STATE, _MANIFEST, _TENSORS = "state.json", "manifest.json", ".safetensors"
 _PREFIX, _MEASURE = "step-", "measure"
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Checkpoint:
 
 def folders(root: Path) -> list[Path]:
     """The checkpoints under root, oldest first."""
-    found = [f for f in root.glob(f"{_PREFIX}*") if f.is_dir() and f.name[len(_PREFIX) :].isdigit()]
+    found = [f for f in root.glob(f"{_PREFIX}*") if f.is_dir() and _NUMBER.fullmatch(f.name[len(_PREFIX) :])]
     return sorted(found, key=_step)
 
 
@@ -108,7 +110,7 @@ def write(root: Path, step: int, checkpoint: Checkpoint, keep: int) -> Path:
     except OSError as problem:
         shutil.rmtree(hidden, ignore_errors=True)
         raise CheckpointError(
-            f"{target}: could not be written ({problem.strerror or problem}); the checkpoints before it are kept"
+            f"{target}: could not be written ({_reason(problem)}); the checkpoints before it are kept"
         ) from problem
     return target
 
@@ -181,9 +183,15 @@ def _is_whole(folder: Path) -> bool:
 
 def _read_file(file: Path) -> bytes:
     try:
+        if file.exists() and not file.is_file():  # a pipe or a device would be read for ever
+            raise CheckpointError(f"{file}: not a file")
         return file.read_bytes()
-    except OSError as problem:
-        raise CheckpointError(f"{file}: cannot be read ({problem.strerror or problem})") from None
+    except (OSError, MemoryError) as problem:
+        raise CheckpointError(f"{file}: cannot be read ({_reason(problem)})") from None
+
+
+def _reason(problem: OSError | MemoryError) -> str:
+    return getattr(problem, "strerror", None) or str(problem) or "it does not fit into memory"
 
 
 def _parse(file: Path, content: bytes) -> dict[str, Any]:

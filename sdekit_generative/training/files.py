@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,13 @@ def flush_folder(folder: Path) -> None:
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Write a single file so that an interruption leaves the old content or the new, never a part."""
+    """Write a single file so that an interruption, or a full disk, leaves the old content or the new, never a part."""
     hidden = file.with_name(f"{HIDDEN}{file.name}")
-    write_through(hidden, content)
-    hidden.replace(file)
+    try:
+        write_through(hidden, content)
+        hidden.replace(file)
+    except OSError:
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
+        raise
     flush_folder(file.parent)
