@@ -201,7 +201,7 @@ class NCSNv2(nn.Module):
         self.up = nn.ModuleList()
         below: list[int] = []
         for stage in reversed(range(len(widths))):
-            out = widths[max(stage - 1, 0)]
+            out = widths[max(stage - 1, 0)] if below else widths[stage]  # a lone input cannot change its width
             self.up.append(Refine([widths[stage], *below], out, self.act, last=stage == 0))
             below = [out]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from ..errors import RecipeError
 from .codec import decode, differences, encode, override, suggest
 from .own import DIGITS, FOLDER, own
-from .paper import cifar10, larger
+from .paper import cifar10, larger, ncsnv2
 from .recipe import Recipe
 
-RECIPES: dict[str, Recipe] = {**own(), **cifar10(), **larger()}
+RECIPES: dict[str, Recipe] = {**own(), **cifar10(), **larger(), **ncsnv2()}
 
 
 def find(name: str) -> Recipe:

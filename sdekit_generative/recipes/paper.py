@@ -6,11 +6,13 @@
     {lsun-bedroom,lsun-church,ffhq,celebahq}-256                  NCSN++, VE
     {lsun-bedroom,lsun-church,celebahq}-256-ddpm                  DDPM, VP, discrete
     {ffhq,celebahq}-1024                                          NCSN++, VE
+    {cifar10,celeba-64,lsun-bedroom-128}-ncsnv2                   the network before it, VE, discrete
 
 VE works on images in [0, 1], which the networks centre themselves, VP and sub-VP on images in [−1, 1]. Where the images
 are is to be said by data.path.
 
-Reference: Song et al. (2021), appendices G and H, and the configurations published with it; Ho, Jain, Abbeel (2020).
+Reference: Song et al. (2021), appendices G and H, and the configurations published with it; Ho, Jain, Abbeel (2020);
+Song, Ermon (2020), arXiv 2006.09011, table 2 (NCSNv2).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from sdekit.sdes.process import DiffusionProcess
 from ..data import Cifar10, DataRange, Folder
 from ..losses import ScoreMatching
 from ..model import Song2021
-from ..networks import DDPMConfig, DDPMppConfig, NCSNppConfig
+from ..networks import DDPMConfig, DDPMppConfig, NCSNppConfig, NCSNv2Config
 from ..training import Training
 from .families import Source
 from .recipe import Recipe
@@ -51,17 +53,17 @@ def _training(batch: int, steps: int, ema: float, rate: float = 2e-4, save_every
 def _recipe(
     data: Source,
     process: DiffusionProcess,
-    network: NCSNppConfig,
+    network: NCSNppConfig | NCSNv2Config,
     training: Training,
     levels: int | None,
     reduce_mean: bool,
 ) -> Recipe:
-    """levels: of discrete training, None in continuous time."""
+    """levels: of discrete training, None in continuous time, where the network's are the steps of the samplers."""
     return Recipe(
         data=data,
         process=process,
         data_range=_UNCENTRED if isinstance(process, VE) else _CENTRED,
-        parametrisation=Song2021(continuous=levels is None, steps=1000 if levels is None else levels),
+        parametrisation=Song2021(continuous=levels is None, steps=network.levels if levels is None else levels),
         network=network,
         loss=ScoreMatching(reduce_mean=reduce_mean, levels=levels),
         training=training,
@@ -150,6 +152,29 @@ def _large_ddpm() -> Recipe:
     network = DDPMConfig(multipliers=(1, 1, 2, 2, 4, 4), dropout=0.0)
     training = _training(64, 2_400_000, ema=0.9999, rate=2e-5, save_every=5000)
     return _recipe(Folder(size=256), VP(t_min=_EPSILON), network, training, 1000, reduce_mean=True)
+
+
+# --- NCSNv2 -----------------------------------------------------------------------------------------------------------
+
+_SMALLER = NCSNv2Config()
+_DEEPER = NCSNv2Config(multipliers=(1, 2, 2, 4, 4), dilations=(1, 1, 1, 2, 4))  # for 96 to 128 pixels
+
+
+def _ncsnv2(
+    data: Source, sigma_max: float, levels: int, steps: int, batch: int = 128, network: NCSNv2Config = _SMALLER
+) -> Recipe:
+    training = replace(_training(batch, steps, ema=0.999, rate=1e-4), warmup=0, clip=None)
+    network = replace(network, sigma_max=sigma_max, levels=levels)
+    return _recipe(data, VE(0.01, sigma_max, t_min=_EPSILON), network, training, levels, reduce_mean=False)
+
+
+def ncsnv2() -> dict[str, Recipe]:
+    """The recipes of NCSNv2 by name."""
+    return {
+        "cifar10-ncsnv2": _ncsnv2(Cifar10(), 50.0, levels=232, steps=300_000),
+        "celeba-64-ncsnv2": _ncsnv2(Folder(size=64, crop=140), 90.0, levels=500, steps=210_000),
+        "lsun-bedroom-128-ncsnv2": _ncsnv2(Folder(size=128), 190.0, 1086, steps=150_000, batch=64, network=_DEEPER),
+    }
 
 
 def larger() -> dict[str, Recipe]:

@@ -47,8 +47,23 @@ def test_the_schedules_are_the_published_ones():
     assert RECIPES["cifar10-ddpmpp-subvp"].process == SubVP(t_min=1e-5)
 
 
-def test_forty_recipes_have_names_that_can_be_guessed():
-    assert len(RECIPES) == 40
+def test_the_levels_of_the_largest_images_and_of_ncsnv2_are_the_published_ones():
+    for name, steps in (("cifar10-ncsnpp-ve", 1000), ("ffhq-256", 2000), ("celebahq-1024", 2000)):
+        assert RECIPES[name].parametrisation.steps == RECIPES[name].network.levels == steps
+    for name, sigma_max, levels in (
+        ("cifar10-ncsnv2", 50.0, 232),
+        ("celeba-64-ncsnv2", 90.0, 500),
+        ("lsun-bedroom-128-ncsnv2", 190.0, 1086),
+    ):
+        recipe = RECIPES[name]
+        assert recipe.process == VE(0.01, sigma_max, t_min=1e-5)
+        assert recipe.loss.levels == recipe.parametrisation.steps == recipe.network.levels == levels
+        assert not recipe.parametrisation.continuous
+        assert (recipe.training.learning_rate, recipe.training.warmup, recipe.training.clip) == (1e-4, 0, None)
+
+
+def test_forty_three_recipes_have_names_that_can_be_guessed():
+    assert len(RECIPES) == 43
     with pytest.raises(RecipeError, match="did you mean cifar10-ncsnpp-ve"):
         find("cifar10-ncsnpp-veh")
 
@@ -65,6 +80,8 @@ def _small(name: str) -> Recipe:
         changes["network.attention_resolutions"] = "4"
     elif "attention" in fields:
         changes["network.attention"] = "1"
+    if "dilations" in fields:
+        changes["network.dilations"] = "1,2"
     if "widening" in fields:
         changes |= {"network.widening": "1"}
     return override(recipe, changes | LITTLE)
