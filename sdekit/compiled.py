@@ -242,6 +242,7 @@ def _march_adaptive(run: Run) -> None:
     control: Controller = pace.controller
     if run.recorder is not None or len(control.jumps):
         return _say(run, "states saved between adaptive steps, and jump times, are looked at step by step")
+    pace.leave_host()
     if pace.next() is None:
         return None
     calls, requests, state = _try(run, pace.span(pace.progress), run.increment(pace.span(pace.progress)))

@@ -193,7 +193,7 @@ class Run:
                 more = False
                 break
             dw = self.increment(span)
-            working = pace.active if adaptive else None if watch is None else ~watch.stopped
+            working = pace.working if adaptive else None if watch is None else ~watch.stopped
             before = sde.model_calls
             step = solver.step(sde, span, x, dw, state)
             if working is None:
@@ -207,13 +207,13 @@ class Run:
             if recorder is not None:
                 recorder.take(span, x, step, dw, state, accept)
             if accept is None:
-                x, state, self.mean = step.x, step.state, step.mean
+                x, state, self.mean = step.x, step.state, None if adaptive else step.mean
             else:
                 x = torch.where(expand(accept, x), step.x, x)
                 state = select(accept, step.state, state)
-            if adaptive and pace.restart is not None and bool(pace.restart.any()):
+            if adaptive and (restart := pace.restart) is not None and bool(restart.any()):
                 # what a solver remembers of the drift does not hold beyond a jump
-                state = select(pace.restart, solver.init(sde, expand(pace.t, x), x), state)
+                state = select(restart, solver.init(sde, expand(pace.t, x), x), state)
             if self.progress is not None:
                 self.progress(self.fraction(span))
         self.x, self.state = x, state

@@ -7,6 +7,7 @@ So every tableau here is an ODE method where there is no noise and a Stratonovic
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,13 +20,35 @@ from . import tableaux
 from .tableaux import Row, Tableau
 
 
+@functools.cache
+def _terms(weights: Row) -> tuple[float, int, tuple[tuple[int, float], ...]]:
+    """The first weight w that is not zero, its place, and (place, w_i/w) of the others."""
+    places = [i for i, w in enumerate(weights) if w] or [0]
+    first = weights[places[0]]
+    return first, places[0], tuple((i, weights[i] / first) for i in places[1:])
+
+
+def _first_is_one(weights: Row, slopes: Sequence[Tensor]) -> tuple[float, Tensor]:
+    """(w, Σ (w_i/w) k_i), w the first weight that is not zero: the factor w is best left to what is made of the sum."""
+    first, place, others = (_terms.__wrapped__ if torch.compiler.is_compiling() else _terms)(weights)
+    total = slopes[place]
+    for i, ratio in others:
+        total = torch.add(total, slopes[i], alpha=ratio)
+    return first, total
+
+
 def combine(weights: Row, slopes: Sequence[Tensor]) -> Tensor:
-    """`Σ w_i k_i`, skipping zeros; zero if all are."""
-    total: Tensor | None = None
-    for weight, slope in zip(weights, slopes, strict=True):
-        if weight:
-            total = slope * weight if total is None else torch.add(total, slope, alpha=weight)
-    return torch.zeros_like(slopes[0]) if total is None else total
+    """`Σ w_i k_i`."""
+    factor, total = _first_is_one(weights, slopes)
+    return total * factor
+
+
+def move(x: Tensor, weights: Row, slopes: Sequence[Tensor], h: float | Tensor) -> Tensor:
+    """`x + h Σ w_i k_i`."""
+    factor, total = _first_is_one(weights, slopes)
+    if not isinstance(h, Tensor):
+        return torch.add(x, total, alpha=h * factor)
+    return torch.addcmul(x, total, h, value=factor) if h.ndim else advance(x, total, h * factor)
 
 
 def stage_time(span: Span, node: float) -> Tensor:
@@ -33,6 +56,20 @@ def stage_time(span: Span, node: float) -> Tensor:
     if node == 0.0:
         return span.t0
     return span.t1 if node == 1.0 else torch.lerp(span.t0, span.t1, node)
+
+
+def stage_times(span: Span, nodes: Row, x: Tensor) -> Sequence[Tensor]:
+    """The same for all nodes; samples' own times in the dtype of x, as functions take them."""
+    if span.t0.ndim == 0 or torch.compiler.is_compiling():
+        return [stage_time(span, node) for node in nodes]
+    # at the nodes 0 and 1 exactly t0 and t1
+    return torch.lerp(span.t0, span.t1, _column(nodes, span.t0.ndim, x.device)).to(x.dtype).unbind()
+
+
+@functools.lru_cache(maxsize=256)
+def _column(nodes: Row, rank: int, device: torch.device) -> Tensor:
+    """Nodes `(S, 1, …, 1)`."""
+    return torch.tensor(nodes, dtype=torch.float64, device=device).reshape(-1, *(1,) * rank)
 
 
 def _deterministic(order: int) -> dict[Noise, Order]:
@@ -75,14 +112,14 @@ class RungeKutta:
         h: float | Tensor = span.h if dw is None else 1.0
         slopes: list[Tensor] = []
         y = x
-        for row, node in zip(tableau.a, tableau.c, strict=True):
+        for row, t in zip(tableau.a, stage_times(span, tableau.c, x), strict=True):
             if row:
-                y = advance(x, combine(row, slopes), h)
-                slopes.append(self._slope(sde, stage_time(span, node), span.h, y, dw))
+                y = move(x, row, slopes, h)
+                slopes.append(self._slope(sde, t, span.h, y, dw))
             else:
                 slopes.append(self._slope(sde, span.t0, span.h, x, dw) if state is None else state)
         # where the last stage is the new point, it has been computed already
-        new = y if tableau.first_same_as_last else advance(x, combine(tableau.b, slopes), h)
+        new = y if tableau.first_same_as_last else move(x, tableau.b, slopes, h)
         error = None if tableau.e is None else self._error(slopes) * h
         keep = slopes[-1] if tableau.first_same_as_last and dw is None else None
         dense = dw is None and tableau.dense is not None
@@ -115,7 +152,7 @@ def dense_output(
     def prepare() -> None:
         every = list(slopes)
         for row, node in zip(tableau.extra_a, tableau.extra_c, strict=True):
-            every.append(sde.drift(stage_time(span, node), advance(x, combine(row, every), h)))
+            every.append(sde.drift(stage_time(span, node), move(x, row, every, h)))
         rise, first, last = new - x, slopes[0], slopes[len(tableau.b) - 1]
         terms.extend((rise, first * h - rise, 2 * rise - (first + last) * h))
         terms.extend(combine(row, every) * h for row in tableau.dense or ())

@@ -18,29 +18,46 @@ Reference: Söderlind (2003), ACM Trans. Math. Softw. 29(1), §4; Hairer, Nørse
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..arguments import check_number
 from ..errors import Incompatible, Status
-from ..protocols import Noise, Problem, Span, Step, as_time, error_order, expand
+from ..protocols import Noise, Problem, Span, Step, as_time, error_order
+
+Array: TypeAlias = Any
+"""A NumPy array or a tensor: the same formulas hold for both."""
 
 
 def scaled_norm(
-    error: Tensor, x: Tensor, x_new: Tensor, rtol: float | Tensor, atol: float | Tensor, blocks: tuple[int, ...] | None = None
-) -> Tensor:
+    error: Array,
+    x: Array,
+    x_new: Array,
+    rtol: float | Tensor,
+    atol: float | Tensor,
+    blocks: tuple[int, ...] | None = None,
+) -> Array:
     """The norm E `(B,)` of an error; with blocks, the largest of the blocks' norms, so that none hides behind another."""
+    on: Any = torch if isinstance(error, Tensor) else np
     # no error is no error, on whatever scale: a component that stays 0 needs no atol
-    scale = torch.where(error == 0, 1.0, torch.maximum(x.abs(), x_new.abs()) * rtol + atol)
-    scaled = (error / scale).flatten(1)
-    groups = (scaled,) if blocks is None else scaled.split(blocks, dim=1)
-    norms = [group.square().mean(dim=1).sqrt() for group in groups]
-    return norms[0] if len(norms) == 1 else torch.stack(norms).amax(0)
+    scale = on.maximum(abs(x), abs(x_new)) * rtol + atol
+    if isinstance(atol, Tensor) or atol == 0:
+        scale = on.where(error == 0, 1.0, scale)
+    size = math.prod(error.shape[1:])
+    scaled = (error / scale).reshape(len(error), size)
+    norm, start = None, 0
+    for width in blocks or (size,):
+        part = scaled if width == size else scaled[:, start : start + width]
+        own = on.sqrt((part * part).sum(1) / max(1, width))
+        norm, start = own if norm is None else on.maximum(norm, own), start + width
+    return norm
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,9 @@ class Adaptive:
             if not (isinstance(value, (int, float)) and 0 <= value < math.inf):
                 raise ValueError(f"Adaptive: {name} must be finite and not negative, got {value!r}")
         if self.rtol == 0 and self.atol == 0:
-            raise ValueError("Adaptive: rtol and atol are both zero, which no step can meet; set at least one, e.g. atol=1e-6")
+            raise ValueError(
+                "Adaptive: rtol and atol are both zero, which no step can meet; set at least one, e.g. atol=1e-6"
+            )
         if self.first_step is not None and not 0 < self.first_step < math.inf:
             raise ValueError(f"Adaptive: first_step must be positive, got {self.first_step!r}")
         if not (0 <= self.min_step <= self.max_step and self.max_step > 0):
@@ -103,6 +122,22 @@ class Adaptive:
         return AdaptivePace(self, problem)
 
 
+def _host(t: Tensor) -> Array:
+    """A tensor on the host as an array, in the same memory where its dtype allows."""
+    return (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t).detach().numpy()
+
+
+def _clip(x: Array, low: float | None, high: float | None) -> Array:
+    if isinstance(x, Tensor):
+        return x.clamp(low, high)
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
+
+
+def _double(x: Array) -> Array:
+    return x.double() if isinstance(x, Tensor) else x.astype(np.float64)
+
+
 class Progress(NamedTuple):
     """Where the samples of an adaptive solve stand; every field is `(B,)`.
 
@@ -111,34 +146,39 @@ class Progress(NamedTuple):
     last, before: error norms of the last two steps taken.  active, accept, status, accepted, rejected: as they are named.
     """
 
-    t: Tensor
-    h: Tensor
-    t0: Tensor
-    t1: Tensor
-    lands: Tensor
-    after: Tensor
-    last: Tensor
-    before: Tensor
-    active: Tensor
-    accept: Tensor
-    status: Tensor
-    accepted: Tensor
-    rejected: Tensor
+    t: Array
+    h: Array
+    t0: Array
+    t1: Array
+    lands: Array
+    after: Array
+    last: Array
+    before: Array
+    active: Array
+    accept: Array
+    status: Array
+    accepted: Array
+    rejected: Array
 
 
 _SIX_DIGITS = -(1 << 47)  # keeps sign, exponent and five binary digits after the first, which is not stored
 
 
 class Controller:
-    """The arithmetic of adaptive steps, from one `Progress` to the next: tensors only, so that a graph can hold it."""
+    """The arithmetic of adaptive steps, from one `Progress` to the next.
+
+    Beside small states it is this that a step costs, so it is done by NumPy where the state is on the host; on other
+    devices, and in graphs, by torch, and with nothing that would wait for a device.
+    """
 
     def __init__(self, control: Adaptive, problem: Problem, start: Tensor, end: Tensor) -> None:
         order = error_order(problem.solver, problem.noise)
         assert order is not None
-        self._end, self._sign = end, torch.sign(end - start)
+        self._on: Any = torch
+        self.end, self._sign = end, torch.sign(end - start)
         # below this a step is lost in the rounding of t
-        self._floor = torch.clamp(16 * torch.finfo(torch.float64).eps * torch.maximum(start.abs(), end.abs()), min=1e-300)
-        self._floor = torch.clamp(self._floor, min=control.min_step)
+        floor = torch.clamp(16 * torch.finfo(torch.float64).eps * torch.maximum(start.abs(), end.abs()), min=1e-300)
+        self._floor = torch.clamp(floor, min=control.min_step)
         p, i, d = control.pid or ((0.1, 0.3, 0.0) if problem.stochastic else (0.4, 0.3, 0.0))
         self._beta = ((p + i + d) / order, -(p + 2 * d) / order, d / order)
         self._order, self._blocks = order, problem.blocks
@@ -149,76 +189,89 @@ class Controller:
         self._takes_all = not exempt and problem.solver.orders[problem.noise].strong <= 0.5
         self._set_jumps(torch.tensor(sorted(control.jump_times), dtype=torch.float64, device=end.device), problem)
 
+    def on_host(self) -> Controller:
+        """The same, for arrays."""
+        other = copy.copy(self)
+        other._on, (other.end, other._sign, other._floor) = np, map(_host, (self.end, self._sign, self._floor))
+        other.jumps, other._around = _host(self.jumps), tuple(map(_host, self._around))
+        return other
+
     def _set_jumps(self, jumps: Tensor, problem: Problem) -> None:
         """Where to end and to begin again around every jump: the neighbours of its time as the functions will see it."""
         # noise over the gap is lost, which float32 would feel
         seen = jumps.to(torch.float64 if problem.stochastic else problem.x.dtype)
         ahead = torch.full_like(seen, math.inf) * (1.0 if bool((self._sign >= 0).all()) else -1.0)
-        self.jumps = jumps
-        self._around = tuple(torch.nextafter(seen, to).to(torch.float64) for to in (-ahead, ahead))
+        self.jumps: Array = jumps
+        self._around: tuple[Array, ...] = tuple(torch.nextafter(seen, to).to(torch.float64) for to in (-ahead, ahead))
 
-    def _next_stop(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _next_stop(self, t: Array) -> tuple[Array, Array]:
         """The next time to land on, and the time from which to go on then: a jump's two sides, or the end twice."""
         if len(self.jumps) == 0:
-            return self._end, self._end
-        forward = torch.searchsorted(self.jumps, t, right=True)
-        backward = torch.searchsorted(self.jumps, t, right=False) - 1
-        index = torch.where(self._sign > 0, forward, backward)
+            return self.end, self.end
+        on = self._on
+        forward = on.searchsorted(self.jumps, t, side="right")
+        backward = on.searchsorted(self.jumps, t, side="left") - 1
+        index = on.where(self._sign > 0, forward, backward)
         exists = (index >= 0) & (index < len(self.jumps))
-        before, after = (side[index.clamp(0, len(self.jumps) - 1)] for side in self._around)
-        stops = exists & ((self._end - after) * self._sign > 0) & ((before - t) * self._sign > 0)
-        return torch.where(stops, before, self._end), torch.where(stops, after, self._end)
+        before, after = (side[_clip(index, 0, len(self.jumps) - 1)] for side in self._around)
+        stops = exists & ((self.end - after) * self._sign > 0) & ((before - t) * self._sign > 0)
+        return on.where(stops, before, self.end), on.where(stops, after, self.end)
 
-    def begin(self, first: Tensor, start: Tensor, active: Tensor, status: Tensor) -> Progress:
+    def begin(self, first: Array, start: Array, active: Array, status: Array) -> Progress:
         """The beginning, given a first step's size."""
-        h = torch.minimum(self._rounded(torch.clamp(first, max=self._max_step)), (self._end - start).abs())
-        one, none = torch.ones_like(start), torch.zeros_like(status)
-        no = torch.zeros_like(active)
-        return Progress(start, h, start, self._end, no, self._end, one, one, active, no, status, none, none)
+        on = self._on
+        h = on.minimum(self._rounded(_clip(first, None, self._max_step)), abs(self.end - start))
+        one, none = on.ones_like(start), on.zeros_like(status)
+        no = on.zeros_like(active)
+        return Progress(start, h, start, self.end, no, self.end, one, one, active, no, status, none, none)
 
     def plan(self, p: Progress) -> Progress:
         """The next step to try."""
+        on = self._on
         target, after = self._next_stop(p.t)
         # stretch a little rather than leave a sliver behind
-        lands = p.h >= (target - p.t).abs() * (1 - 1e-10)
-        t1 = torch.where(lands, target, p.t + self._sign * p.h)
-        t0, t1 = torch.where(p.active, p.t, p.t0), torch.where(p.active, t1, p.t1)
+        lands = p.h >= abs(target - p.t) * (1 - 1e-10)
+        t1 = on.where(lands, target, p.t + self._sign * p.h)
+        t0, t1 = on.where(p.active, p.t, p.t0), on.where(p.active, t1, p.t1)
         return p._replace(t0=t0, t1=t1, lands=lands, after=after)
 
-    def judge(self, p: Progress, x: Tensor, new: Tensor, error: Tensor, tolerances: Sequence[float | Tensor] = ()) -> Progress:
+    def judge(
+        self, p: Progress, x: Array, new: Array, error: Array, tolerances: Sequence[float | Tensor] = ()
+    ) -> Progress:
         """What comes of a step tried: taken or not, and the size of the next; tolerances: (rtol, atol), if not its own."""
-        h = (p.t1 - p.t0).abs()
+        on = self._on
+        h = abs(p.t1 - p.t0)
         rtol, atol = tolerances or self.tolerances
-        norm = scaled_norm(error, x, new, rtol, atol, self._blocks).to(torch.float64)
-        finite = torch.isfinite(norm) & torch.isfinite(new).flatten(1).all(1)
-        accept = p.active & finite & (self._takes_all | (norm <= 1))
+        norm = _double(scaled_norm(error, x, new, rtol, atol, self._blocks))
+        finite = on.isfinite(norm) & on.isfinite(new).reshape(len(new), math.prod(new.shape[1:])).all(1)
+        accept = p.active & finite & (norm <= (math.inf if self._takes_all else 1.0))
 
-        size = torch.where(finite, norm, math.inf).clamp(min=1e-10)
+        size = _clip(on.where(finite, norm, math.inf), 1e-10, None)
         low, high = self._factors
         growth = self._safety * size ** -self._beta[0] * p.last ** -self._beta[1]
         if self._beta[2]:
             growth = growth * p.before ** -self._beta[2]
         # after a rejection only the last error speaks, and the step must shrink
-        retreat = torch.clamp(self._safety * size ** (-1 / self._order), max=self._safety)
-        factor = torch.where(accept, growth.clamp(low, high), retreat.clamp(low, 1.0))
-        proposal = torch.clamp(h * factor, max=self._max_step)
+        retreat = _clip(self._safety * size ** (-1 / self._order), low, self._safety)
+        factor = on.where(accept, _clip(growth, low, high), retreat)
+        proposal = _clip(h * factor, None, self._max_step)
         # a step cut short to land on a stop says nothing against the size that was meant
-        proposal = torch.where(accept & (proposal < p.h) & (h < p.h * (1 - 1e-10)), p.h, proposal)
-        meant = torch.where(p.active, self._rounded(proposal), p.h)
+        proposal = on.where(accept & (proposal < p.h) & (h < p.h * (1 - 1e-10)), p.h, proposal)
+        meant = on.where(p.active, self._rounded(proposal), p.h)
 
-        t = torch.where(accept, torch.where(p.lands, p.after, p.t1), p.t)
+        t = on.where(accept, on.where(p.lands, p.after, p.t1), p.t)
         refused = p.active & ~accept
         accepted, rejected = p.accepted + accept, p.rejected + refused
         stuck = refused & (meant < self._floor)
-        arrived = t == self._end
+        arrived = t == self.end
         spent = p.active & (accepted + rejected >= self._max_steps) & ~arrived
-        status = torch.where(spent, int(Status.MAX_STEPS), p.status)
-        status = torch.where(stuck, torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NONFINITE)), status)
+        status = on.where(spent, int(Status.MAX_STEPS), p.status)
+        status = on.where(stuck, on.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NONFINITE)), status)
         return p._replace(
             t=t,
             h=meant,
-            last=torch.where(accept, size, p.last),
-            before=torch.where(accept, p.last, p.before),
+            last=on.where(accept, size, p.last),
+            before=on.where(accept, p.last, p.before),
             active=p.active & ~(stuck | spent | (accept & arrived)),
             accept=accept,
             status=status,
@@ -226,15 +279,16 @@ class Controller:
             rejected=rejected,
         )
 
-    def _rounded(self, h: Tensor) -> Tensor:
+    def _rounded(self, h: Array) -> Array:
         """Step sizes cut to six binary digits.
 
         The last digits of an error norm depend on the batch around a sample (vectorised arithmetic rounds otherwise than
         scalar), and a Brownian path turns a difference ε of time into √ε of state. Coarse sizes keep that from happening,
         and times of few digits are cheap to ask of a Brownian tree.
         """
-        cut = (h.view(torch.int64) & _SIX_DIGITS).view(torch.float64)
-        return torch.where(torch.isfinite(h), torch.where(h < self._floor, h, torch.maximum(cut, self._floor)), h)
+        on = self._on
+        cut = (h.view(on.int64) & _SIX_DIGITS).view(on.float64)
+        return on.where(h < self._floor, h, on.maximum(cut, self._floor))
 
 
 class AdaptivePace:
@@ -242,7 +296,7 @@ class AdaptivePace:
 
     def __init__(self, control: Adaptive, problem: Problem) -> None:
         x, count = problem.x, len(problem.x)
-        self._problem = problem
+        self._problem, self._shape = problem, (count, *(1,) * (x.ndim - 1))
         start, end = (t.detach().to(x.device).expand(count) for t in (problem.t0, problem.t1))
         length = (end - start).abs()
         active = (length > 0) & torch.isfinite(x.detach()).flatten(1).all(1)
@@ -256,55 +310,90 @@ class AdaptivePace:
             first = 1e-2 * length
         self.controller = Controller(control, problem, start, end)
         self.progress = self.controller.begin(first, start.clone(), active, status)
-        self._end = end
-        self.restart: Tensor | None = None
+        self._host: Controller | None = None
+        if x.device.type == "cpu":
+            self._host, self.progress = self.controller.on_host(), Progress(*map(_host, self.progress))
+        self._lands: Array = None
+
+    def leave_host(self) -> None:
+        """Go on with tensors: for a graph, or where states are not plain tensors."""
+        if self._host is not None:
+            self._host, self.progress = None, Progress(*map(torch.from_numpy, self.progress))
 
     def next(self) -> Span | None:
-        if not bool(self.progress.active.any()):
+        if not self.progress.active.any():
             return None
-        self.progress = self.controller.plan(self.progress)
+        self.progress = (self._host or self.controller).plan(self.progress)
         return self.span(self.progress)
 
     def span(self, p: Progress) -> Span:
         """The step under way."""
-        x = self._problem.x
-        start, end = expand(p.t0, x), expand(p.t1, x)
-        return Span(start, end, (end - start).to(x.dtype), p.accepted, self._problem.draws)
+        start, end = (_tensor(t.reshape(self._shape)) for t in (p.t0, p.t1))
+        return Span(start, end, (end - start).to(self._problem.x.dtype), _tensor(p.accepted), self._problem.draws)
 
-    @torch.no_grad()
-    def judge(self, span: Span, x: Tensor, step: Step) -> Tensor:
+    def judge(self, span: Span, x: Tensor, step: Step) -> Tensor | None:
         assert step.error is not None
-        before = self.progress
-        self.progress = p = self.controller.judge(before, x, step.x, step.error)
-        if len(self.controller.jumps):
-            self.restart = p.accept & before.lands & (p.t != self._end)
+        before, values = self.progress, (x, step.x, step.error)
+        if self._host is not None:
+            try:
+                arrays = [_host(value) for value in values]
+            except (RuntimeError, TypeError):  # such as under a transform of torch.func
+                self.leave_host()
+                before = self.progress
+            else:
+                with np.errstate(all="ignore"):
+                    self.progress = p = self._host.judge(before, *arrays)
+                self._lands = before.lands
+                return None if p.accept.all() else torch.from_numpy(p.accept)
+        with torch.no_grad():
+            self.progress = p = self.controller.judge(before, *values)
+        self._lands = before.lands
         return p.accept
 
     def stop(self, mask: Tensor, status: Status) -> None:
         """End the samples in the mask, with a status."""
         p = self.progress
-        self.progress = p._replace(status=torch.where(p.active & mask, int(status), p.status), active=p.active & ~mask)
+        stopped = p.active & (mask if self._host is None else _host(mask))
+        self.progress = p._replace(status=p.status + stopped * (int(status) - p.status), active=p.active & ~stopped)
+
+    @property
+    def restart(self) -> Tensor | None:
+        """The samples that have just passed a jump; None where there are no jumps."""
+        if len(self.controller.jumps) == 0:
+            return None
+        p = self.progress
+        end = self.controller.end if self._host is None else self._host.end
+        return _tensor(p.accept & self._lands & (p.t != end))
 
     @property
     def t(self) -> Tensor:
         """The time each sample has reached `(B,)`."""
-        return self.progress.t
+        return _tensor(self.progress.t)
 
     @property
     def active(self) -> Tensor:
         """The samples that are under way."""
-        return self.progress.active
+        return _tensor(self.progress.active)
+
+    @property
+    def working(self) -> Tensor | None:
+        """The same, or None where it is known without waiting that all are."""
+        return None if self._host is not None and self.progress.active.all() else self.active
 
     @property
     def status(self) -> Tensor:
-        return self.progress.status
+        return _tensor(self.progress.status)
 
     @property
     def accepted(self) -> Tensor:
         """Steps taken."""
-        return self.progress.accepted
+        return _tensor(self.progress.accepted)
 
     @property
     def rejected(self) -> Tensor:
         """Steps tried and not taken."""
-        return self.progress.rejected
+        return _tensor(self.progress.rejected)
+
+
+def _tensor(x: Array) -> Tensor:
+    return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
