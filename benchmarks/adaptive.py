@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 import sdekit as sk
-from benchmarks.convergence_report import COLOURS, MARKERS
+from benchmarks.style import curve
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -141,7 +141,9 @@ class Bench:
                 def one(t: float, x: np.ndarray, rate: Tensor = rate) -> np.ndarray:
                     return self.problem.field(torch.tensor(t), torch.from_numpy(x)[None], rate)[0].numpy()
 
-                found = solve_ivp(one, (0.0, self.end), self.x0[i].numpy(), method=method, rtol=tolerance, atol=tolerance)
+                found = solve_ivp(
+                    one, (0.0, self.end), self.x0[i].numpy(), method=method, rtol=tolerance, atol=tolerance
+                )
                 ends.append(torch.from_numpy(found.y[:, -1]))
                 calls += found.nfev
             return torch.stack(ends), calls / BATCH
@@ -195,7 +197,10 @@ def contenders(bench: Bench) -> dict[str, Callable[[float], tuple[Tensor, float]
 
 def table(report: dict[str, Any]) -> str:
     """Evaluations (and milliseconds) at the errors."""
-    lines = ["| problem | solver | " + " | ".join(f"error {t:g}" for t in TARGETS) + " |", "|" + "---|" * (len(TARGETS) + 2)]
+    lines = [
+        "| problem | solver | " + " | ".join(f"error {t:g}" for t in TARGETS) + " |",
+        "|" + "---|" * (len(TARGETS) + 2),
+    ]
     for row in report["rows"]:
         cells = [
             "–" if e is None or s is None else f"{e:.0f} ({1e3 * s:.0f} ms)"
@@ -215,8 +220,7 @@ def draw(report: dict[str, Any], file: Path) -> None:
     for axis, problem in zip(axes, PROBLEMS, strict=True):
         for i, row in enumerate(r for r in report["rows"] if r["problem"] == problem.name):
             points = [Point(*p) for p in row["points"]]
-            style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
-            axis.loglog([p.evaluations for p in points], [p.error for p in points], label=row["solver"], **style)
+            axis.loglog([p.evaluations for p in points], [p.error for p in points], label=row["solver"], **curve(i))
         axis.set(xlabel="evaluations a sample", ylabel="error", title=problem.name)
         axis.title.set_fontsize(9)
         axis.grid(alpha=0.3)

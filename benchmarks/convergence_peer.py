@@ -72,7 +72,12 @@ def torchsde_errors(trial: Experiment, method: str) -> Errors:
         ts = torch.tensor([problem.t0, problem.t1], dtype=torch.float64)
         with torch.no_grad():
             ys = torchsde.sdeint(
-                sde, trial.x0, ts, bm=_Path(trial), method=method, dt=problem.length / n  # type: ignore[arg-type]
+                sde,
+                trial.x0,
+                ts,
+                bm=_Path(trial),
+                method=method,
+                dt=problem.length / n,  # type: ignore[arg-type]
             )
         ends.append((ys[-1] - trial.truth[-1]).flatten(1).norm(dim=1))  # type: ignore[index]
         # one call of each is torchsde's check of the SDE, made once a solve

@@ -14,6 +14,8 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import NullFormatter
 
+from benchmarks.style import COLOURS, DASHES, MARKERS
+
 Row = dict[str, Any]
 
 MARGIN = 0.15
@@ -26,9 +28,6 @@ CLASSES = {
     "GENERAL": "general",
 }
 # Okabe, Ito (2008): distinct for all common kinds of colour vision
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", "--", ":")
 
 
 # --- tables ---------------------------------------------------------------------------------------------

@@ -204,7 +204,9 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU time of each run")
-    parser.add_argument("--only", nargs="*", default=None, help="runs as PROCESS/LOSS, * for any; results stay as they are")
+    parser.add_argument(
+        "--only", nargs="*", default=None, help="runs as PROCESS/LOSS, * for any; results stay as they are"
+    )
     parser.add_argument("--fast", action="store_true", help="a hundredth of the time, to see that it works")
     parser.add_argument("--state", type=Path, default=Path("runs/digits_table"))
     arguments = parser.parse_args()

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.style import COLOURS, curve
+
 Rows = list[dict[str, Any]]
 RESULTS = Path(__file__).parent / "results"
 EXACT = "exact samples"
@@ -121,16 +123,20 @@ def _draw_errors(record: dict[str, Any], file: Path, plt: Any) -> None:
     rows = record["rows"]
     methods, priors = _names(rows, "method"), _names(rows, "prior")
     figure, axes = plt.subplots(1, 2 * len(priors), figsize=(15, 5.2), sharey=True, layout="constrained")
-    colours = plt.get_cmap("tab10").colors
     operators = _names(rows, "operator")
     for column, (prior, figure_name) in enumerate((p, f) for p in priors for f in ("mean", "covariance")):
         axis = axes[column]
-        for colour, operator in zip(colours, operators, strict=False):
-            for noise, marker in zip(_names(rows, "noise"), ("o", "s"), strict=False):
+        for look, operator in zip(map(curve, range(len(operators))), operators, strict=True):
+            for noise, face in zip(_names(rows, "noise"), ("none", look["color"]), strict=False):
                 mine = _pick(rows, prior=prior, operator=operator, noise=noise)
                 at = [methods.index(r["method"]) + 0.12 * (operators.index(operator) - 1.5) for r in mine]
                 label = f"{operator}, σ_y = {noise}"
-                axis.plot([r[figure_name] for r in mine], at, marker, color=colour, ms=5, mfc="none", label=label)
+                axis.plot(
+                    [r[figure_name] for r in mine],
+                    at,
+                    **{**look, "linestyle": "", "markerfacecolor": face},
+                    label=label,
+                )
         axis.set_xscale("log")
         axis.xaxis.set_minor_formatter(plt.NullFormatter())
         axis.set_yticks(range(len(methods)), methods)
@@ -139,14 +145,14 @@ def _draw_errors(record: dict[str, Any], file: Path, plt: Any) -> None:
     axes[0].invert_yaxis()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=130)
     plt.close(figure)
 
 
 def _draw_convergence(record: dict[str, Any], file: Path, plt: Any) -> None:
     figure, axis = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
     particles = _names(record["convergence"], "particles")
-    for colour, prior in zip(plt.get_cmap("tab10").colors, _names(record["convergence"], "prior"), strict=False):
+    for colour, prior in zip(COLOURS, _names(record["convergence"], "prior"), strict=False):
         points = _pick(record["convergence"], prior=prior)
         axis.loglog(particles, [p["mean"] for p in points], "o-", color=colour, label=f"{prior}: mean")
         axis.loglog(particles, [p["covariance"] for p in points], "s--", color=colour, label=f"{prior}: covariance")
@@ -170,14 +176,14 @@ def _draw_ranks(record: dict[str, Any], file: Path, plt: Any) -> None:
     for line, prior in zip(axes, priors, strict=True):
         for axis, method in zip(line, methods, strict=True):
             shares = _pick(rows, prior=prior, method=method)[0]["histogram"]
-            axis.bar(range(len(shares)), [s * len(shares) for s in shares], width=1.0, color="#4a7fb0")
+            axis.bar(range(len(shares)), [s * len(shares) for s in shares], width=1.0, color=COLOURS[0])
             axis.axhline(1.0, color="k", lw=0.8, ls=":")
             axis.set_ylim(0.0, 3.0)
             axis.set_xticks([])
             if prior == priors[0]:
                 axis.set_title(method, fontsize=7)
         line[0].set_ylabel(prior, fontsize=8)
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=130)
     plt.close(figure)
 
 

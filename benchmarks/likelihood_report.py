@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.style import PEER, curve
+
 Rows = list[dict[str, Any]]
 
 FACTOR = 2.0  # by which SciPy's calls are to exceed sdekit's, at equal error
@@ -109,15 +111,14 @@ def draw(record: dict[str, Any], out: Path) -> None:
     figure, axes = plt.subplots(
         2, (len(problems) + 1) // 2, figsize=(12, 7.2), sharex=True, sharey=True, layout="constrained"
     )
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
     # column by column, so that each column is a process
     for axis, (process, law) in zip(axes.T.reshape(-1), problems, strict=False):
-        for colour, (package, solver) in zip(colours, names, strict=False):
+        for i, (package, solver) in enumerate(names):
             mine = _pick(record["rows"], process=process, law=law, package=package, solver=solver)
-            style = "-" if package == "sdekit" else "--"
+            look = curve(i) if package == "sdekit" else {**curve(i), "color": PEER, "linestyle": ":"}
             points = sorted((row["calls"], max(row["error"], 1e-14)) for row in mine)
             label = f"{package} {solver}"
-            axis.loglog(*zip(*points, strict=True), style, marker="o", ms=3, color=colour, label=label)
+            axis.loglog(*zip(*points, strict=True), **look, label=label)
         axis.axhline(BITS, color="k", ls=":", lw=1)
         axis.set_title(f"{process}, {law}")
         axis.grid(True, which="major", alpha=0.3)
@@ -127,5 +128,5 @@ def draw(record: dict[str, Any], out: Path) -> None:
         axis.set_ylabel("mean error, bits/dim")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
-    figure.savefig(out / "likelihood.png", dpi=100)
+    figure.savefig(out / "likelihood.png", dpi=130)
     plt.close(figure)

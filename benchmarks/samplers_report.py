@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.style import PEER, curve
+
 Rows = list[dict[str, Any]]
 
 VP_TARGETS = {10: 9e-3, 20: 1e-3, 50: 3e-5}
@@ -172,23 +174,20 @@ def draw(record: dict[str, Any], out: Path) -> None:
         2, (len(names) + 1) // 2, figsize=(13, 8.4), sharex=True, sharey=True, layout="constrained"
     )
     axes = list(panels.reshape(-1))[: len(names)]
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
     for axis, process in zip(axes, names, strict=True):
         mine = _pick(flow, process=process, package="sdekit")
-        for colour, (sampler, grid) in zip(colours, CURVES, strict=True):
+        for i, (sampler, grid) in enumerate(CURVES):
             points = sorted((row["calls"], row["error"]) for row in _pick(mine, sampler=sampler, grid=grid))
-            style = "--" if (sampler, grid) == BASELINE else "-"
+            label = sampler if sampler == "tune" else f"{sampler}, {grid}"
             if points:
-                axis.loglog(
-                    *zip(*points, strict=True), style, marker="o", ms=3.5, color=colour, label=f"{sampler}, {grid}"
-                )
+                axis.loglog(*zip(*points, strict=True), **curve(i), label=label)
         peers = _pick(flow, process=process, package="diffusers")
         best = [_least(_at(peers, budget)) for budget in record["settings"]["size"]["budgets"]]
         points = [(row["calls"], row["error"]) for row in best if row is not None]
         if points:
-            axis.loglog(*zip(*points, strict=True), "k:", marker="s", ms=4, label="diffusers, best of all")
+            axis.loglog(*zip(*points, strict=True), ":", color=PEER, marker="*", ms=8, label="diffusers, best of all")
         if process == "VP":
-            axis.plot(*zip(*VP_TARGETS.items(), strict=True), "r_", ms=14, mew=2, label="target")
+            axis.plot(*zip(*VP_TARGETS.items(), strict=True), "k_", ms=16, mew=3, label="target")
         axis.set_title(process)
         axis.grid(True, which="major", alpha=0.3)
     for axis in panels[-1]:
@@ -217,14 +216,13 @@ def _draw_noisy(record: dict[str, Any], out: Path, plt: Any) -> None:
         ("AngularAdams(2)", "angle"),
         ("GottaGoFast()", "angle"),
     )
-    colours = plt.get_cmap("tab10").colors
     for axis, process in zip(axes, names, strict=True):
         mine = _pick(noisy, process=process)
-        for colour, (sampler, grid) in zip(colours, shown, strict=False):
+        for i, (sampler, grid) in enumerate(shown):
             points = sorted((row["calls"], row["error"]) for row in _pick(mine, sampler=sampler, grid=grid))
             points = [(calls, error) for calls, error in points if error < 10.0]
             if points:
-                axis.loglog(*zip(*points, strict=True), marker="o", ms=3.5, color=colour, label=f"{sampler}, {grid}")
+                axis.loglog(*zip(*points, strict=True), **curve(i), label=f"{sampler}, {grid}")
         axis.axhline(
             next(row["error"] for row in mine if row["calls"] == 0), color="k", ls=":", label="two exact samples"
         )

@@ -113,7 +113,12 @@ def ours(sde: Any, x0: Tensor, solver: Any, steps: Any, **options: Any) -> Run:
 
 
 def sde_case(
-    problem: Problem, shape: tuple[int, ...], steps: int, device: torch.device, solver: str = "Euler", others: bool = True
+    problem: Problem,
+    shape: tuple[int, ...],
+    steps: int,
+    device: torch.device,
+    solver: str = "Euler",
+    others: bool = True,
 ) -> Case:
     """One problem, size and method."""
     x0 = torch.ones(shape, device=device)
@@ -164,7 +169,11 @@ def saving_case(shape: tuple[int, ...], device: torch.device) -> Case:
 def cases(fast: bool, device: torch.device) -> Iterator[Case]:
     """All cases, small ones first."""
     every = problems(device)
-    sizes = ((1, 1), (1024, 16)) if fast else ((1, 1), (16, 16), (256, 16), (1024, 16), (8192, 16), (65_536, 1), (65_536, 16))
+    sizes = (
+        ((1, 1), (1024, 16))
+        if fast
+        else ((1, 1), (16, 16), (256, 16), (1024, 16), (8192, 16), (65_536, 1), (65_536, 16))
+    )
     for shape in sizes:
         steps = 192 if fast or math.prod(shape) > 2e4 else 960
         yield sde_case(every["GBM"], shape, steps, device, others=not fast or shape == (1024, 16))

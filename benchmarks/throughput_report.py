@@ -12,7 +12,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmarks.convergence_report import COLOURS, MARKERS
+from benchmarks.style import curve
 
 Row = dict[str, Any]
 ORDER = (
@@ -57,7 +57,9 @@ def summary(report: dict[str, Any]) -> str:
     where = f"{report['device']}, {report['threads']} threads, float32"
     head = f"Microseconds a step, medians of {report['rounds']} rounds ({where}); compilation is not counted."
     saved = [row for row in report["rows"] if row["problem"].startswith("saving")]
-    base = {(tuple(r["shape"]), "compiled" in r["contender"]): r["us_per_step"] for r in saved if "none" in r["contender"]}
+    base = {
+        (tuple(r["shape"]), "compiled" in r["contender"]): r["us_per_step"] for r in saved if "none" in r["contender"]
+    }
     parts = []
     for row in saved:
         if "none" not in row["contender"]:
@@ -79,7 +81,7 @@ def draw(report: dict[str, Any], file: Path) -> None:
     rows = [r for r in report["rows"] if r["problem"] == "GBM" and r["solver"] == "Euler"]
     names = [name for name in ORDER if any(r["contender"] == name for r in rows)]
     for i, name in enumerate(names):
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4, "label": name}
+        style = {**curve(i), "label": name}
         own: dict[int, Row] = {}
         for row in (r for r in rows if r["contender"] == name):
             own.setdefault(math.prod(row["shape"]), row)
@@ -90,7 +92,7 @@ def draw(report: dict[str, Any], file: Path) -> None:
             if len(mine) > 1:
                 steps = sorted(mine)
                 seconds = [n * mine[n]["us_per_step"] * 1e-6 for n in steps]
-                right.loglog(steps, seconds, dash, **{**style, "label": f"{name}, {shape[0]}×{shape[1]}"})
+                right.loglog(steps, seconds, **{**style, "linestyle": dash, "label": f"{name}, {shape[0]}×{shape[1]}"})
     left.set(xlabel="numbers in the state", ylabel="µs a step", title="Euler–Maruyama on geometric Brownian motion")
     right.set(xlabel="steps", ylabel="seconds", title="Cost grows linearly with the steps")
     for axis in (left, right):
