@@ -18,6 +18,7 @@ import numpy as np
 from sdekit.processes import Processes
 
 from .errors import UserError
+from .npz import unpack
 from .samplers import Progress
 from .training.files import replace_file
 
@@ -61,9 +62,8 @@ class Chunks:
         """A chunk that was kept. Raises UserError where it is missing or damaged."""
         file = self.file(span)
         try:
-            with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as loaded:
-                return dict(loaded)
-        except Exception as problem:  # numpy and zipfile raise a dozen kinds for a file that is not what its name says
+            return unpack(io.BytesIO(file.read_bytes()))
+        except Exception as problem:  # a damaged file may fail in any way
             why = " ".join(str(problem).split())[:150]
             raise UserError(f"{file}: damaged ({why}); remove it and run again to make it anew") from None
 

@@ -45,13 +45,12 @@ def rows(file: Path) -> list[dict[str, Any]]:
 
     Raises RunError that names the line which is no row.
     """
-    return [row for row, _ in _lines(file)]
+    return [row for row, _ in _lines(file, file.read_bytes() if file.is_file() else b"")]
 
 
-def _lines(file: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _lines(file: Path, content: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
     """(row, line) of a log."""
-    lines = file.read_bytes().split(b"\n") if file.is_file() else []
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line break was cut short
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):  # what follows the last line break was cut short
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
@@ -66,16 +65,20 @@ def kept(file: Path, after: int, seal: Seal | None = None) -> bytes:
 
     Raises RunError where that is not what was sealed. Warns (CheckpointWarning) where it says nothing.
     """
-    content = b"".join(line for row, line in _lines(file) if row["step"] <= after)
-    if seal is None or not seal.length:
-        return content
-    if not content:
-        warnings.warn(f"{file}: says nothing of the steps up to {after}", CheckpointWarning, stacklevel=2)
-    elif Seal.of(file.read_bytes()[: seal.length]) != seal:
+    content = file.read_bytes() if file.is_file() else b""
+    whole = seal is None or Seal.of(content[: seal.length]) == seal
+    said = b"".join(
+        line
+        for row, line in _lines(file, content[: seal.length] if seal and whole else content)
+        if row["step"] <= after
+    )
+    if not whole and said:
         raise RunError(
             f"{file}: truncated or altered since step {after} was saved; move the file aside to go on without it"
         )
-    return content
+    if not whole:
+        warnings.warn(f"{file}: says nothing of the steps up to {after}", CheckpointWarning, stacklevel=2)
+    return said
 
 
 class Logger:

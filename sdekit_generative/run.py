@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,11 +26,12 @@ from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError
 from .log import Logger, Seal, board, kept, rows, sealed
 from .losses import ClassifierLoss
 from .model import ScoreModel
-from .recipes import Recipe, decode, encode, read
+from .recipes import Recipe, decode, differences, encode, read
 from .training import Checkpoint, Trainer, checkpoint
 from .training.ema import combination, power_of
 from .training.engine import copy_into
 from .training.files import as_json, replace_file
+from .training.settings import FREE_TO_CHANGE
 
 _RECIPE, _LOG, _CHECKPOINTS, _LOCK = "recipe.json", "log.jsonl", "checkpoints", ".lock"
 _BOARD, SNAPSHOTS = "tensorboard", "snapshots"
@@ -64,8 +65,22 @@ class Run:
         return cls(folder)
 
     def recipe(self) -> Recipe:
-        """The recipe the run was begun with. Raises RecipeError where the file has been altered."""
-        return read(self.folder / _RECIPE)
+        """The recipe that the run goes on with. Raises RecipeError where the file has been altered."""
+        file = self.folder / _RECIPE
+        said, made = read(file), self._made_with()
+        if made is None:
+            return said
+        for place, (altered, was) in differences(encode(said), encode(made)).items():
+            if place.removeprefix("training.") not in FREE_TO_CHANGE:
+                raise RecipeError(f"{file}: altered ({place} is {altered}, but {was} in the run's checkpoints)")
+        return made
+
+    def _made_with(self) -> Recipe | None:
+        """The recipe in the newest checkpoint that says it."""
+        for folder in reversed(checkpoint.folders(self.folder / _CHECKPOINTS)):
+            with suppress(CheckpointError, RecipeError, KeyError):
+                return decode(checkpoint.read_state(folder)["recipe"], Recipe)
+        return None
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError
+from ..npz import unpack
 from .dataset import LARGE, Dataset
 from .decode import MODES
 
@@ -52,14 +53,16 @@ def _load(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     try:
         if large:
             return np.load(path, mmap_mode="r", allow_pickle=False), {}
-        with path.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded, {}
-            return loaded["images"], {name: loaded[name] for name in ("labels", "levels") if name in loaded}
+        if not path.is_file():  # a pipe or a device would be read for ever
+            raise ValueError("not a file")
+        if path.suffix == ".npy":
+            with path.open("rb") as stream:
+                return np.lib.format.read_array(stream, allow_pickle=False), {}
+        found = unpack(path)
+        return found.pop("images"), found
     except KeyError:
         raise DataError(f'{path}: expected an array named "images" in it') from None
-    except Exception as problem:  # numpy and zipfile raise a dozen kinds for a file that is not what its name says
+    except Exception as problem:  # a damaged file may fail in any way
         raise DataError(f"{path}: not a readable numpy file ({' '.join(str(problem).split())})") from None
 
 

@@ -29,6 +29,7 @@ from sdekit.processes import Processes
 
 from ..data import Dataset
 from ..errors import DataError, UserError
+from ..npz import unpack
 from ..training.files import replace_file
 from .features import FeatureNetwork, Features
 from .frechet import feature_moments, gaussian_distance
@@ -155,9 +156,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file of statistics")
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as loaded:
-            return dict(loaded)
-    except Exception as problem:  # numpy and zipfile raise a dozen kinds for a file that is not what its name says
+        return unpack(io.BytesIO(path.read_bytes()))
+    except Exception as problem:  # a damaged file may fail in any way
         raise DataError(f"{path}: not a readable .npz file ({' '.join(str(problem).split())[:150]})") from None
 
 

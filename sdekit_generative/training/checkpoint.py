@@ -158,10 +158,8 @@ def read(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder / name}: {'missing' if name in digests else 'not part of this checkpoint'}")
     tensors: dict[str, dict[str, Tensor]] = {}
     state: dict[str, Any] | None = None
-    for name, digest in digests.items():
-        content = _read_file(folder / name)
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise CheckpointError(f"{folder / name}: truncated or altered (its SHA-256 is not the one written with it)")
+    for name in digests:
+        content = _verified(folder, name, digests)
         if name == _STATE:
             state = _parse(folder / name, content)
         elif name.endswith(_TENSORS):
@@ -171,6 +169,18 @@ def read(folder: Path) -> Checkpoint:
     if state is None:
         raise CheckpointError(f"{folder / _STATE}: missing")
     return Checkpoint(tensors, state)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of a checkpoint without its tensors, verified. Raises CheckpointError that names the file at fault."""
+    return _parse(folder / _STATE, _verified(folder, _STATE, _read_manifest(folder)))
+
+
+def _verified(folder: Path, name: str, digests: Mapping[str, str]) -> bytes:
+    content = _read_file(folder / name)
+    if hashlib.sha256(content).hexdigest() != digests.get(name):
+        raise CheckpointError(f"{folder / name}: truncated or altered (its SHA-256 is not the one written with it)")
+    return content
 
 
 def _is_whole(folder: Path) -> bool:
