@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ _EDM = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
 
 def schedulers() -> dict[tuple[str, str], Callable[[], Any]]:
     """(name, grid) -> a new scheduler."""
-    import diffusers as d  # type: ignore[import-not-found]
+    d: Any = import_module("diffusers")
 
     spaced = {**_TABLE, "timestep_spacing": "trailing"}
     plus = {**spaced, "algorithm_type": "dpmsolver++", "final_sigmas_type": "zero"}

@@ -8,7 +8,7 @@ again, one by one, which gives the same numbers as all randomness is keyed.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -39,8 +39,8 @@ class Alarm:
     @torch.no_grad()
     def look(self, run: Run) -> None:
         """Look at the state, if it is time to, and remember it where nothing is amiss."""
-        start, taken = self._start, run.pace.taken  # type: ignore[attr-defined]
-        if start is not None and taken - start.pace.taken < self.every and taken < run.pace.steps:  # type: ignore[attr-defined]
+        start, taken = self._start, _taken(run)
+        if start is not None and taken - _taken(start) < self.every and taken < cast(Any, run.pace).steps:
             return
         # a sum is finite only if all it adds is, and is much the cheapest to look at
         if start is not None and not bool(torch.isfinite(run.x.sum())) and not bool((_finite(run.x) | self.lost).all()):
@@ -49,7 +49,7 @@ class Alarm:
 
     def _search(self, start: Run, run: Run) -> None:
         """Find the steps, since the start, after which samples were not finite."""
-        calls, steps = run.sde.calls, run.pace.taken - start.pace.taken  # type: ignore[attr-defined]
+        calls, steps = run.sde.calls, _taken(run) - _taken(start)
         start.recorder, begin = None, self._place(start)
         for _ in range(steps if self.every > 1 else 0):
             place = self._place(start)
@@ -71,6 +71,11 @@ class Alarm:
         self.t = torch.where(new, t.detach().to(x.device).reshape(-1), self.t)
         self.steps = torch.where(new, steps, self.steps)
         self.lost = self.lost | new
+
+
+def _taken(run: Run) -> int:
+    """Steps so far, which a pace of known steps tells."""
+    return cast(Any, run.pace).taken
 
 
 def _finite(x: Tensor) -> Tensor:

@@ -15,13 +15,13 @@ All is computed in float64 and returned in the dtype of x.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
-from .arguments import floating
-from .protocols import Denoiser, Score
+from .arguments import check_state, floating
+from .protocols import Denoiser, Score, time_beside
 from .random import Draws, Purpose, as_draws
 from .sdes.mixture import Components, Posterior, carry, diagonalise, posterior
 from .sdes.transition import ElementwiseTransition, Transition
@@ -112,19 +112,21 @@ class _MixtureLaw:
         if (process is None) != (t is None):
             given, missing = ("a time t", "a process") if process is None else ("a process", "a time t")
             raise ValueError(f"{given} was given without {missing}: call log_prob(x) or log_prob(x, process, t)")
-        law = _AT_REST if process is None or t is None else process.marginal(t)
-        return posterior(self._components.to(x.device), law, self._points(x), self._shape)
+        points = self._points(x)
+        law = _AT_REST if process is None or t is None else process.marginal(t if isinstance(t, float) else time_beside(t, x))
+        return posterior(self._components.to(x.device), law, points, self._shape)
 
     def _points(self, x: Tensor) -> Tensor:
+        check_state("x", x)
         if x.shape[1:] != self._shape:
-            raise ValueError(f"expected states of shape (B, {', '.join(map(str, self._shape))}), got {tuple(x.shape)}")
+            raise ValueError(f"x: expected states of shape (B, {', '.join(map(str, self._shape))}), got {tuple(x.shape)}")
         return x.reshape(x.shape[0], -1).to(torch.float64)
 
     def _set(self, log_weight: Tensor, mean: Tensor, variance: Tensor | None, covariance: Tensor | None) -> None:
         """Fix the components from means `(K, *shape)` and variances `(K, 1 or S)` or covariances `(K, S, S)`."""
         flat = mean.reshape(mean.shape[0], -1).to(torch.float64)
         if covariance is not None:
-            components = diagonalise(log_weight, flat, _checked(torch.as_tensor(covariance).to(torch.float64), flat))
+            components = diagonalise(log_weight, flat, _checked(covariance.to(torch.float64), flat))
         else:
             components = Components(log_weight, flat, torch.as_tensor(variance), None)
         object.__setattr__(self, "_components", components)
@@ -163,7 +165,8 @@ class GaussianMixture(_MixtureLaw):
             raise ValueError(f"GaussianMixture: weights must be {count} positive numbers, got {weights.tolist()}")
         weights = weights.to(means.device, torch.float64)
         variance = None if self.stds is None else _variances(floating("GaussianMixture: stds", self.stds).double(), means)
-        self._set((weights / weights.sum()).log(), means, variance, self.covs)
+        covs = None if self.covs is None else floating("GaussianMixture: covs", self.covs)
+        self._set((weights / weights.sum()).log(), means, variance, covs)
 
     @property
     def mean(self) -> Tensor:
@@ -211,11 +214,11 @@ def _variances(std: Tensor, means: Tensor) -> Tensor:
         squares = std.reshape(-1, 1).expand(means.shape[0], 1)
     else:
         raise ValueError(
-            f"standard deviations must be one number, one for each of {means.shape[0]} components, or of the shape "
+            f"standard deviations (std, stds) must be one number, one for each of {means.shape[0]} components, or of the shape "
             f"{tuple(means.shape)} of the means; got shape {tuple(std.shape)}"
         )
     if not bool(((squares >= 0) & torch.isfinite(squares)).all()):
-        raise ValueError(f"standard deviations must not be negative or infinite, got {std.tolist()}")
+        raise ValueError(f"standard deviations (std, stds) must not be negative or infinite, got {std.tolist()}")
     return squares.square().to(means.device)
 
 
@@ -223,11 +226,15 @@ def _checked(covariance: Tensor, mean: Tensor) -> Tensor:
     count, size = mean.shape
     if covariance.shape != (count, size, size):
         expected = (size, size) if count == 1 else (count, size, size)
-        raise ValueError(f"covariances must be {expected} on flattened samples, got shape {tuple(covariance.shape)}")
+        raise ValueError(f"covariances (cov, covs) must be {expected} on flattened samples, got shape {tuple(covariance.shape)}")
+    if not bool(torch.isfinite(covariance).all()):
+        raise ValueError(f"covariances (cov, covs) must be finite, got {covariance.tolist()}")
     scale = covariance.abs().amax((1, 2), keepdim=True)
-    lowest = torch.linalg.eigvalsh(covariance).amin(-1)
+    lowest = cast(Tensor, torch.linalg.eigvalsh(covariance)).amin(-1)
     if not bool(((covariance - covariance.mT).abs() <= 1e-6 * scale).all()) or not bool(
         (lowest >= -1e-6 * scale[:, 0, 0]).all()
     ):
-        raise ValueError("covariances must be symmetric with no negative eigenvalue")
+        raise ValueError(
+            f"covariances (cov, covs) must be symmetric with no negative eigenvalue, got {covariance.tolist()}"
+        )
     return 0.5 * (covariance + covariance.mT).to(mean.device)

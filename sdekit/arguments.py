@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,10 +20,13 @@ _LARGEST = 1e100
 def check_number(what: str, value: object, *, above: float = -math.inf, least: float = -math.inf) -> None:
     """Raise unless value is a real number, or a tensor of one, > above and ≥ least; never larger than 10¹⁰⁰."""
     real = (int, float, np.integer, np.floating)
-    one = isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex() and value.dtype != torch.bool
-    if isinstance(value, bool) or not (one or isinstance(value, real)):
+    if isinstance(value, Tensor):
+        fits = value.ndim == 0 and not value.is_complex() and value.dtype != torch.bool
+    else:
+        fits = isinstance(value, real) and not isinstance(value, bool)
+    if not fits:
         raise TypeError(f"{what} must be a number, got {value!r}")
-    number = float(value.detach()) if isinstance(value, Tensor) else float(value)  # type: ignore[arg-type]
+    number = float(value.detach() if isinstance(value, Tensor) else cast(float, value))
     if not abs(number) <= _LARGEST:
         raise ValueError(f"{what} must be finite, and not as large as to overflow; got {value!r}")
     if not number > above:
@@ -73,10 +77,31 @@ def check_state(what: str, x: object) -> None:
         raise ValueError(f"{what} is on the meta device and has no values")
 
 
+def check_like(what: str, value: object, like_what: str, like: Tensor) -> None:
+    """Raise unless value is a floating tensor of the shape of `like`, beside which it stands."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what}: expected a tensor shaped like {like_what}, got {type(value).__name__}")
+    if value.shape != like.shape:
+        raise ValueError(
+            f"{what}: expected the shape of {like_what}, {tuple(like.shape)}, got shape {tuple(value.shape)}"
+        )
+    if not value.is_floating_point() or value.device != like.device:
+        raise TypeError(
+            f"{what}: expected real floating numbers on {like.device}, as {like_what}, got {value.dtype} on {value.device}"
+        )
+
+
+def check_time(what: str, t: object) -> None:
+    """Raise for a tensor that is no time: complex, or without values."""
+    if isinstance(t, Tensor) and (t.is_complex() or t.device.type == "meta"):
+        raise TypeError(f"{what}: expected a time, a number or a tensor of real numbers, got {t.dtype} on {t.device}")
+
+
 def check_shape(what: str, shape: object, least: int = 1) -> None:
     """Raise unless shape is a sequence of at least `least` sizes."""
-    sizes = isinstance(shape, (tuple, list)) and all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
-    if not sizes or len(shape) < least or min(shape, default=0) < 0:  # type: ignore[arg-type]
+    sizes = cast(Sequence[object], shape) if isinstance(shape, (tuple, list)) else (None,)
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in sizes)
+    if not whole or len(sizes) < least:
         raise ValueError(f"{what} must be a tuple of sizes (B, …), got {shape!r}")
 
 

@@ -154,7 +154,7 @@ class NormalPairs:
             r.copy_(word)
             theta.copy_(mix(torch.add(keys, places + _STRIDE, out=word), scratch))
         else:
-            low, high = word.view(torch.int32).unflatten(-1, (-1, 2)).unbind(-1)[::_LOW_FIRST]
+            low, high = word.view(torch.int32).view(*shape, 2).unbind(-1)[::_LOW_FIRST]
             _convert(high, r)
             _convert(low, theta)
         r.abs_().add_(1.0).mul_(unit).log_().mul_(-2.0).sqrt_()

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ from .protocols import (
     StepControl,
     as_time,
     expand,
+    sample_norm,
 )
 from .random import Draws
 from .save import SaveAt
@@ -216,9 +217,13 @@ def _solve(g: Diffusion, gap: Tensor, noise: Noise) -> Tensor:
     if matrix.ndim == 2:
         still = (matrix == 0) & (d == 0)
         return torch.where(still, 0.0, d / torch.where(still, 1.0, matrix))
-    if matrix.shape[1] == matrix.shape[2] and bool(torch.linalg.inv_ex(matrix.detach()).info.eq(0).all()):
-        return torch.linalg.solve(matrix, d)
-    u = (torch.linalg.pinv(matrix) @ d.unsqueeze(-1)).squeeze(-1)
-    missed = ((matrix @ u.unsqueeze(-1)).squeeze(-1) - d).detach().norm(dim=1)
-    outside = missed > math.sqrt(torch.finfo(d.dtype).eps) * (1e-30 + d.detach().norm(dim=1))
-    return torch.where(outside.unsqueeze(1), math.inf, u)
+    if matrix.shape[1] == matrix.shape[2] and _regular(matrix.detach()):
+        return cast(Tensor, torch.linalg.solve(matrix, d))
+    u = (cast(Tensor, torch.linalg.pinv(matrix)) @ d.unsqueeze(-1)).squeeze(-1)
+    missed = sample_norm((matrix @ u.unsqueeze(-1)).squeeze(-1).detach() - d.detach())
+    outside = missed > math.sqrt(torch.finfo(d.dtype).eps) * (1e-30 + sample_norm(d.detach()))
+    return torch.where(outside, math.inf, u)
+
+
+def _regular(matrix: Tensor) -> bool:
+    return bool((cast(Tensor, torch.linalg.inv_ex(matrix).info) == 0).all())

@@ -20,11 +20,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]  # torch declares it in part
 
 from .errors import Incompatible
 
@@ -40,7 +40,7 @@ def _again(leg: Callable[[bool], Any]) -> Any:
         first, fresh[0] = fresh[0], False
         return leg(first)
 
-    return checkpoint(call, use_reentrant=False)
+    return cast(Any, checkpoint(call, use_reentrant=False))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class _Trail:
 
     def begin(self, run: Run) -> int:
         """Remember that a step begins here, and which of its inputs need derivatives; its number."""
-        self._needs.append(_map(lambda v: v.requires_grad, (run.x, run.state)))
+        self._needs.append(_map(_needs_derivatives, (run.x, run.state)))
         start = run.fork()
         start.x, start.state, start.mean = run.x.new_empty(0), None, None
         self._starts.append(start)
@@ -141,7 +141,7 @@ class _Trail:
             self._cursor -= 1
             self._here = self._undone(self._starts[self._cursor].fork(), *self._here)
         run = self._starts[number].fork()
-        run.x, run.state = _map(lambda v, needs: v.detach().requires_grad_(needs), self._here, self._needs[number])
+        run.x, run.state = _map(_leaf, self._here, self._needs[number])
         return run
 
     @torch.no_grad()
@@ -151,10 +151,18 @@ class _Trail:
         return self._solver.undo(run.sde, span, x, run.increment(span), state)
 
 
+def _needs_derivatives(v: Tensor) -> bool:
+    return v.requires_grad
+
+
+def _leaf(v: Tensor, needs: bool) -> Tensor:
+    return v.detach().requires_grad_(needs)
+
+
 def _map(fn: Callable[..., Any], value: Any, *others: Any) -> Any:
     """The function's value for every tensor in a nest of tuples."""
     if value is None:
         return None
     if isinstance(value, tuple):
-        return tuple(_map(fn, *parts) for parts in zip(value, *others, strict=True))
+        return tuple(_map(fn, *parts) for parts in zip(cast(tuple[Any, ...], value), *others, strict=True))
     return fn(value, *others)

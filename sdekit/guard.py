@@ -17,7 +17,7 @@ def suggestion(noise: Noise, calculus: Calculus) -> str:
     fitting = [
         kind
         for kind in ALL
-        if noise in kind.orders and (kind.calculus in (None, calculus) or noise in (Noise.NONE, Noise.ADDITIVE))  # type: ignore[operator]
+        if noise in kind.orders and (kind.calculus in (None, calculus) or noise in (Noise.NONE, Noise.ADDITIVE))
     ]
     if not fitting:
         return "no listed solver fits; convert the SDE with to_ito or to_stratonovich"
@@ -37,12 +37,12 @@ def check_fit(sde: Any, solver: Solver, t0: Tensor, t1: Tensor, path_given: bool
         handled = ", ".join(kind.value for kind in solver.orders if kind is not Noise.NONE) or "no"
         raise Incompatible(f"{name} handles {handled} noise; this SDE declares {noise.name}. {suggestion(noise, calculus)}")
     # ODEs and additive noise mean the same in both calculi
-    reads_alike = noise in (Noise.NONE, Noise.ADDITIVE) or solver.calculus is None
-    if not reads_alike and solver.calculus is not calculus:
-        theirs = "to_ito" if solver.calculus is Calculus.ITO else "to_stratonovich"
+    read_as = solver.calculus
+    if read_as is not None and read_as is not calculus and noise not in (Noise.NONE, Noise.ADDITIVE):
+        convert = "to_ito" if read_as is Calculus.ITO else "to_stratonovich"
         raise Incompatible(
-            f"{name} solves {solver.calculus.value} SDEs; this one is read as {calculus.value}. "  # type: ignore[union-attr]
-            f"{suggestion(noise, calculus)} Or convert it with {theirs}(sde)."
+            f"{name} solves {read_as.value} SDEs; this one is read as {calculus.value}. "
+            f"{suggestion(noise, calculus)} Or convert it with {convert}(sde)."
         )
     forward = bool((torch.as_tensor(t1).detach() > torch.as_tensor(t0).detach()).any())
     backward = bool((torch.as_tensor(t1).detach() < torch.as_tensor(t0).detach()).any())

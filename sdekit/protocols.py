@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from .arguments import check_time
 from .random import Draws, Purpose
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -129,6 +130,10 @@ class Increment(NamedTuple):
     K: Tensor | None = None
     A: Tensor | None = None
     halves: Any = None
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> Increment:
+        """The function of W, H, K and A, of those that there are."""
+        return Increment(fn(self.W), *(None if part is None else fn(part) for part in (self.H, self.K, self.A)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,9 +341,37 @@ def expand(t: Tensor, x: Tensor) -> Tensor:
     return t if t.ndim == 0 else t.reshape(-1, *(1,) * (x.ndim - 1))
 
 
-def as_time(t: float | Sequence[float] | Tensor, device: torch.device | None = None) -> Tensor:
-    """A float64 tensor of time(s). Raises TypeError for anything else."""
+def broadcast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the one shape that all broadcast to."""
+    return cast(tuple[Tensor, ...], torch.broadcast_tensors(*tensors))
+
+
+def sample_norm(v: Tensor) -> Tensor:
+    """The Euclidean norm of every sample, `(B, 1, …, 1)`."""
+    return expand(cast(Tensor, v.flatten(1).norm(dim=1)), v)
+
+
+def as_time(t: float | Sequence[float] | Tensor, device: torch.device | None = None, what: str = "t") -> Tensor:
+    """A float64 tensor of time(s). Raises TypeError for anything else, which `what` names."""
+    check_time(what, t)
     try:
         return torch.as_tensor(t, dtype=torch.float64, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"a time must be a number or a tensor of numbers, got {t!r}") from error
+        raise TypeError(f"{what}: a time must be a number or a tensor of numbers, got {t!r}") from error
+
+
+def time_beside(t: float | Tensor, x: Tensor, what: str = "t") -> Tensor:
+    """A time for the states x: float64, 0-d or `(B, 1, …, 1)`. Raises ValueError where it would spread x."""
+    time = as_time(t, x.device, what)
+    if time.ndim > 0 and (time.ndim > x.ndim or broadcast_shape(time, x) != x.shape):
+        each = (len(x), *(1,) * (x.ndim - 1))
+        raise ValueError(f"{what}: expected a number, 0-d or {each}, got shape {tuple(time.shape)}")
+    return time
+
+
+def broadcast_shape(a: Tensor, b: Tensor) -> torch.Size | None:
+    """The shape of both together, None where they do not fit."""
+    try:
+        return torch.broadcast_shapes(a.shape, b.shape)
+    except RuntimeError:
+        return None

@@ -31,6 +31,7 @@ def quantiles(samples: Tensor, levels: Sequence[float], group: Processes | None 
 
     Raises ValueError for levels outside [0, 1], for NaN, and where no process holds a sample.
     """
+    _check_samples(samples)
     group = Processes.current() if group is None else group
     for level in levels:
         check_number("quantiles: a level", level, least=0.0)
@@ -39,18 +40,27 @@ def quantiles(samples: Tensor, levels: Sequence[float], group: Processes | None 
     count = int(group.sum(torch.tensor(len(samples))))
     holes = int(group.sum(torch.isnan(samples).sum()))
     if count == 0 or holes:
-        raise ValueError("quantiles of no samples" if count == 0 else f"quantiles: {holes} of the numbers are NaN")
+        raise ValueError("samples: got none" if count == 0 else f"samples: expected numbers, got {holes} NaN among them")
     places = [(count - 1) * float(level) for level in levels]
     ranks = sorted({k for place in places for k in (math.floor(place), math.ceil(place))})
     found = order_statistics(samples, ranks, group)
     row = {rank: i for i, rank in enumerate(ranks)}
-    result = []
+    result: list[Tensor] = []
     for place in places:
         low, high = found[row[math.floor(place)]], found[row[math.ceil(place)]]
         share = place - math.floor(place)
         # equal ends may be infinite, and then have no difference
         result.append(low if share == 0.0 else torch.where(low == high, low, low + (high - low) * share))
     return torch.stack(result) if result else samples.new_empty((0, *samples.shape[1:]))
+
+
+def _check_samples(samples: object) -> None:
+    if not isinstance(samples, Tensor):
+        raise TypeError(f"samples: expected a tensor (N, *shape), got {type(samples).__name__}")
+    if samples.ndim == 0:
+        raise ValueError("samples: expected a tensor (N, *shape), got shape ()")
+    if samples.dtype not in _INTEGERS or samples.device.type == "meta":
+        raise TypeError(f"samples: expected float32 or float64, got {samples.dtype} on {samples.device}")
 
 
 def order_statistics(samples: Tensor, ranks: Sequence[int], group: Processes) -> Tensor:
@@ -71,8 +81,6 @@ def order_statistics(samples: Tensor, ranks: Sequence[int], group: Processes) ->
 
 def _as_integer(x: Tensor) -> Tensor:
     """Integers in the order of the floats: `i` where the sign bit is clear, else i with all its other bits turned."""
-    if x.dtype not in _INTEGERS:
-        raise TypeError(f"quantiles need float32 or float64, got {x.dtype}")
     # adding 0 turns −0 into +0, which would otherwise be apart
     return _turned((x + 0.0).contiguous().view(_INTEGERS[x.dtype]))
 

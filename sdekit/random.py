@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arguments import check_integer
+from .arguments import check_integer, floating
 from .counters import NormalPairs, Shape, fold, mixed_keys, normal_pair, step_keys, strides, uniform_pair
 
 
@@ -111,7 +111,7 @@ class KeyedDraws:
         check_seed(seed, first)
         self.seed, self.first = int(seed), int(first)
         self._chunks: dict[_Want, tuple[int, tuple[Tensor, ...]]] = {}
-        self._keys: dict[tuple, Tensor] = {}
+        self._keys: dict[tuple[int, Purpose, int, int, torch.device], Tensor] = {}
         self._last_keys: dict[_Want, tuple[int, Tensor]] = {}
         self._places: dict[tuple[int, torch.device], Tensor] = {}
         self._makers: dict[tuple[torch.device, torch.dtype], NormalPairs] = {}
@@ -158,12 +158,15 @@ class KeyedDraws:
 
     def _draw(self, want: _Want, step: int | Tensor) -> Tensor:
         if isinstance(step, Tensor):
+            if step.dtype != torch.int64 or step.shape not in ((), want.shape[:1]):
+                raise TypeError(f"step: expected int64 ({want.shape[0]},), got {step.dtype} of shape {tuple(step.shape)}")
             return self._own(want, step.expand(want.shape[0]))
         held = self._chunks.get(want)
         if held is not None:
             place = step - held[0]
             if 0 <= place < len(held[1]):
                 return held[1][place]
+        check_integer("step", step, 0)
         steps = chunk_steps(want.size)
         # many numbers are made for a pair of steps at a time
         count = steps if steps * math.prod(want.shape) <= _AHEAD else 2
@@ -235,7 +238,7 @@ class Replay:
         queue = self._queues.get(purpose)
         if not queue:
             raise ValueError(f"Replay has no recorded array left for {purpose.name} at step {step}")
-        array = torch.as_tensor(queue.popleft(), dtype=dtype, device=device)
+        array = floating("Replay: recorded", queue.popleft()).to(dtype=dtype, device=device)
         if tuple(array.shape) != tuple(shape):
             raise ValueError(f"Replay: {purpose.name} at step {step} needs shape {shape}, recorded is {tuple(array.shape)}")
         return array

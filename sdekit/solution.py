@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import Status
+from .protocols import as_time
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class Solution:
         return self.dense(t)
 
 
+Piece = tuple[Tensor, Tensor, Tensor | None, Callable[[Tensor], Tensor]]
+
+
 @dataclass
 class DenseOutput:
     """Interpolants of all steps; a call evaluates the one that holds t, sample by sample.
@@ -71,11 +75,11 @@ class DenseOutput:
     """
 
     rank: int
-    pieces: list[tuple[Tensor, Tensor, Tensor | None, Callable[[Tensor], Tensor]]] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list[Piece])
     end: tuple[Tensor, float] | None = None
 
     def __call__(self, t: float | Tensor) -> Tensor:
-        time = torch.as_tensor(t, dtype=torch.float64)
+        time = as_time(t)
         if time.ndim > 0:
             time = time.reshape(-1, *(1,) * (self.rank - 1))
         result: Tensor | None = None
@@ -95,5 +99,5 @@ class DenseOutput:
             result = value if result is None else torch.where(mask, value, result)
             found = mask if found is None else found | mask
         if result is None or found is None or not bool(found.all()):
-            raise ValueError(f"t = {t} lies outside the solved interval of at least one sample")
+            raise ValueError(f"got t = {t}, which lies outside the solved interval of at least one sample")
         return result

@@ -36,6 +36,7 @@ from .protocols import (
     Span,
     StepControl,
     as_time,
+    broadcast,
     error_order,
     expand,
 )
@@ -83,6 +84,7 @@ def solve(
     arguments, SolveFailed for samples that did not reach t1.
     """
     check_state("x0", x0)
+    x0 = _in_memory(x0)
     if on_failure not in ("raise", "return"):
         raise ValueError(f"on_failure: expected 'raise' or 'return', got {on_failure!r}")
     _check_objects(steps, save, path, event, gradient, progress)
@@ -92,7 +94,7 @@ def solve(
     check_fit(watched, solver, start, end, path is not None)
     like = _noise_like(watched, start, x0)
     if path is None and like is not None:
-        path = _default_path(steps, solver, start, end, like, draws)
+        path = _default_path(steps, solver, start, end, like, draws, together=event is None)
     if path is not None and getattr(solver, "halves", False):
         path = HalvedPath(path)
     run = Run(watched, solver, steps, start, end, x0, draws, path, like, save, event, progress)
@@ -105,6 +107,11 @@ def solve(
     else:
         gradient.march(run)
     return run.solution(on_failure)
+
+
+def _in_memory(x: Tensor) -> Tensor:
+    """A tensor with a place for every number: one that is expanded cannot be written to."""
+    return x.contiguous() if 0 in x.stride() else x
 
 
 class Gradient(Protocol):
@@ -262,7 +269,7 @@ class Run:
 
 def _failure_message(solution: Solution, t: Tensor) -> str:
     status, steps = solution.status, solution.stats.accepted
-    parts = []
+    parts: list[str] = []
     for kind in (Status.NONFINITE, Status.MAX_STEPS, Status.STEP_TOO_SMALL):
         rows = torch.nonzero(status == kind).squeeze(1)
         if len(rows):
@@ -296,7 +303,7 @@ def _check_objects(
 
 
 def _check_times(t0: float | Tensor, t1: float | Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
-    times = []
+    times: list[Tensor] = []
     for name, t in (("t0", t0), ("t1", t1)):
         try:
             time = as_time(t)
@@ -309,7 +316,10 @@ def _check_times(t0: float | Tensor, t1: float | Tensor, x0: Tensor) -> tuple[Te
         times.append(time.to(x0.device) if time.ndim else time)
     signs = torch.sign(times[1].detach() - times[0].detach())
     if bool((signs > 0).any()) and bool((signs < 0).any()):
-        raise ValueError("t0 and t1: all samples must travel in the same direction of time; solve the two groups apart")
+        raise ValueError(
+            "t0 and t1: all samples must travel in the same direction of time; solve the two groups apart, got "
+            f"t0 = {times[0].tolist()} and t1 = {times[1].tolist()}"
+        )
     return times[0], times[1]
 
 
@@ -327,12 +337,12 @@ def _noise_like(sde: Watched, t0: Tensor, x: Tensor) -> Tensor | None:
 
 
 def _default_path(
-    steps: StepControl, solver: Solver, t0: Tensor, t1: Tensor, like: Tensor, draws: Draws
+    steps: StepControl, solver: Solver, t0: Tensor, t1: Tensor, like: Tensor, draws: Draws, together: bool
 ) -> BrownianMotion:
-    start, end = torch.broadcast_tensors(t0.detach(), t1.detach())
+    start, end = broadcast(t0.detach(), t1.detach())
     low, high = float(torch.minimum(start, end).min()), float(torch.maximum(start, end).max())
     if not steps.adaptive or low == high:
-        return FreshIncrements(draws)
+        return FreshIncrements(draws, together=together)
     seed, first = getattr(draws, "seed", None), getattr(draws, "first", 0)
     if seed is None:
         raise Incompatible("adaptive steps of an SDE need keyed noise: pass seed=<integer>, or path=BrownianTree(…)")

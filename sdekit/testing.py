@@ -24,7 +24,7 @@ Notation: states are `(B, *shape)`, float64 unless said otherwise. What is drawn
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -70,10 +70,7 @@ def states(
 def ou_processes() -> st.SearchStrategy[OrnsteinUhlenbeck]:
     """Element-wise Ornstein–Uhlenbeck processes, θ in [0.1, 3], |μ| ≤ 2, σ in [0.1, 2]; for states of any shape."""
     return st.builds(
-        lambda theta, mu, sigma: OrnsteinUhlenbeck(theta=theta, mu=mu, sigma=sigma),
-        _between(0.1, 3.0),
-        _between(-2.0, 2.0),
-        _between(0.1, 2.0),
+        OrnsteinUhlenbeck, theta=_between(0.1, 3.0), mu=_between(-2.0, 2.0), sigma=_between(0.1, 2.0)
     )
 
 
@@ -104,8 +101,11 @@ def linear_sdes(draw: Any, size: int | None = None) -> LinearSDE:
         return LinearSDE(a, b, noise)
     omega, phase = draw(_between(0.5, 4.0)), draw(_between(0.0, 3.0))
 
-    def varying(value: Tensor) -> Any:
-        return lambda t: value * (1.0 + 0.5 * torch.sin(omega * as_time(t) + phase))
+    def varying(value: Tensor) -> Callable[[float | Tensor], Tensor]:
+        def at(t: float | Tensor) -> Tensor:
+            return value * (1.0 + 0.5 * torch.sin(omega * as_time(t) + phase))
+
+        return at
 
     return LinearSDE(varying(a), varying(b), varying(noise))
 
@@ -125,8 +125,8 @@ def time_grids(t0: float = 0.0, t1: float = 1.0, most: int = 32) -> st.SearchStr
 
     def grid(weights: list[float]) -> TimeGrid:
         ends = torch.tensor(weights, dtype=torch.float64).cumsum(0)
-        inner = (t0 + (t1 - t0) * ends[:-1] / ends[-1]).tolist()
-        return TimeGrid([t0, *inner, t1])
+        inner = t0 + (t1 - t0) * ends[:-1] / ends[-1]
+        return TimeGrid([t0, *(float(t) for t in inner), t1])
 
     return st.lists(_between(0.05, 1.0), min_size=1, max_size=most).map(grid)
 

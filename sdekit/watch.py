@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from .protocols import SDE, Calculus, Dense, Diffusion, Direction, Noise
+from .protocols import SDE, Calculus, Dense, Diffusion, DiffusionFunction, Direction, Function, Noise
 
 
 def calls_at(score: Any, t: Tensor | float) -> int:
@@ -89,16 +89,19 @@ class Watched:
                 )
         self.given = sde
         self._score: CountedScore | None = None
-        fields = {field.name for field in dataclasses.fields(sde)} if dataclasses.is_dataclass(sde) else ()
-        if "score" in fields and callable(getattr(sde, "score", None)):
-            self._score = CountedScore(sde.score)  # type: ignore[attr-defined]
-            sde = dataclasses.replace(sde, score=self._score)  # type: ignore[type-var]
-        self.inner = sde
-        self.noise: Noise = sde.noise
-        self.calculus: Calculus = sde.calculus
-        self.direction: Direction = sde.direction
+        inner: Any = sde
+        fields = {field.name for field in dataclasses.fields(inner)} if dataclasses.is_dataclass(sde) else ()
+        if "score" in fields and callable(inner.score):
+            self._score = CountedScore(inner.score)
+            inner = dataclasses.replace(inner, score=self._score)
+        self.inner: SDE = inner
+        self.noise: Noise = self.inner.noise
+        self.calculus: Calculus = self.inner.calculus
+        self.direction: Direction = self.inner.direction
         self.drift_calls = self.diffusion_calls = 0
-        self._drift, self._diffusion = sde.drift, getattr(sde, "diffusion", None)
+        self._drift: Function = self.inner.drift
+        diffusion: DiffusionFunction | None = getattr(inner, "diffusion", None)
+        self._diffusion = self._no_diffusion if diffusion is None else diffusion
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -127,12 +130,13 @@ class Watched:
 
     def diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
         self.diffusion_calls += 1
-        return _formed(self._diffusion(t.to(x.dtype) if t.ndim else t, x), x)  # type: ignore[misc]
+        return _formed(self._diffusion(t.to(x.dtype) if t.ndim else t, x), x)
+
+    def _no_diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
+        raise TypeError(f"sde: {type(self.inner).__name__} declares {self.noise.name} noise but has no `diffusion`")
 
     def probe_diffusion(self, t: Tensor, x: Tensor) -> Diffusion:
         """One diffusion evaluation, with its form checked; not counted as work of the solver."""
-        if self._diffusion is None:
-            raise TypeError(f"sde: {type(self.inner).__name__} declares {self.noise.name} noise but has no `diffusion`")
         g = _formed(self._diffusion(t.to(x.dtype) if t.ndim else t, x), x)
         if isinstance(g, Dense):
             if not isinstance(g.matrix, Tensor) or g.matrix.ndim < 2:
@@ -150,7 +154,7 @@ class Watched:
             kind = g.matrix.dtype
         elif isinstance(g, Tensor):
             try:
-                fits = torch.broadcast_shapes(g.shape, x.shape) == x.shape
+                fits = cast(torch.Size, torch.broadcast_shapes(g.shape, x.shape)) == x.shape
             except RuntimeError:
                 fits = False
             if not fits:

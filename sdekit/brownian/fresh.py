@@ -1,18 +1,23 @@
 """Independent increments, one for every step: the cheapest path, for solves that ask for each step once.
 
-Step k of sample i has the normals (seed, PATH, i, k). The path inside a step is fixed too: it is the dyadic series
-(module `dyadic`) whose root is the step and whose root normals are those of the step's increment. Values at times
-inside the step therefore agree with the increment and with one another, whichever of them are asked.
+Step k of sample i has the normals (seed, PATH, i, k). Values at times inside the step agree with its increment and with
+one another, whichever of them are asked. Where samples are asked at times of their own, the path inside a step is fixed: it
+is the dyadic series (module `dyadic`) whose root is the step and whose root normals are those of the step's increment. That
+takes some 60 normals for a value. Where it is known that all samples are asked at the same times, a bridge between the
+neighbours already asked takes one; then the path inside a step depends on the times that are asked of it.
 
 For the area A the step is cut into pieces (module `area`), from which W, H and A are joined.
 """
 
 from __future__ import annotations
 
+import bisect
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..counters import fold, mixed_keys, step_keys
+from ..counters import fold, mixed_keys, node_normal, step_keys
 from ..errors import Incompatible
 from ..protocols import Increment, Levy, Span, expand
 from ..random import Draws, KeyedDraws, Purpose
@@ -28,14 +33,17 @@ class FreshIncrements:
     """Increments drawn step by step from `draws`.
 
     area_rate: where a solver asks for the area A, a step is cut into ⌈area_rate/|h|⌉ pieces; in units of 1/time.
+    together: whether all samples are asked at the same times inside a step.
     """
 
-    def __init__(self, draws: Draws, area_rate: float = 1.0) -> None:
+    def __init__(self, draws: Draws, area_rate: float = 1.0, together: bool = False) -> None:
         if not area_rate > 0:
             raise ValueError(f"area_rate: expected a positive number of pieces per 1/|h|, got {area_rate}")
-        self.draws, self.area_rate = draws, area_rate
+        self.draws, self.area_rate, self.together = draws, area_rate, together
+        self._inside: _Inside | None = None
+        self._own_keys: tuple[torch.Size, Tensor] | None = None
         self._ahead: list[tuple[int, tuple[Tensor, ...]]] = []
-        self._form: tuple | None = None
+        self._form: tuple[torch.Size, torch.dtype, torch.device] | None = None
 
     def __repr__(self) -> str:
         return f"FreshIncrements({self.draws!r})"
@@ -53,6 +61,10 @@ class FreshIncrements:
         keys = step_keys(self._keys(like), span.index)
         if levy is Levy.AREA:
             return self._area_part(span, keys, theta, like)
+        if self.together and len(theta) == 1:
+            if self._inside is None or self._inside.whole is not whole.W:
+                self._inside = _Inside(keys, whole, span.h, law.terms(levy))
+            return self._inside.first(float(theta))
         return law.selected(_first_part(keys, whole, span.h, theta, law.terms(levy)), levy, like.dtype)
 
     def _normal(self, step: int | Tensor, like: Tensor, part: int) -> Tensor:
@@ -74,7 +86,10 @@ class FreshIncrements:
                 f"a value between two steps needs noise keyed by a seed, and {type(draws).__name__} has none: "
                 "save at step times only, or pass seed=<integer>"
             )
-        return mixed_keys(fold(draws.seed, Purpose.BRIDGE), draws.first, like.shape[0], like.device)
+        if self._own_keys is None or self._own_keys[0] != like.shape:
+            key = fold(draws.seed, Purpose.BRIDGE)
+            self._own_keys = (like.shape, mixed_keys(key, draws.first, like.shape[0], like.device))
+        return self._own_keys[1]
 
     def _pieces(self, span: Span, like: Tensor) -> tuple[Tensor, Increment]:
         """Lengths `(n,)` or `(n, B, 1)` of the pieces of a step, and W and H over them, `(n, B, m)`."""
@@ -109,6 +124,37 @@ class FreshIncrements:
             return torch.where(keep, x, torch.where(here, cut_piece.to(x.dtype), 0.0))
 
         return law.join(covered[..., None], Increment(masked(pieces.W, first.W), masked(pieces.H, first.H)), area=True)
+
+
+class _Inside:
+    """A step cut at the fractions asked so far, each cut drawn from the law of a bridge between its neighbours."""
+
+    def __init__(self, keys: Tensor, whole: Increment, h: float | Tensor, count: int) -> None:
+        self.whole, self._keys, self._h, self._count = whole.W, keys, h, count
+        self._ends = [0.0, 1.0]
+        self._pieces = [whole._replace(halves=None)]
+
+    def first(self, theta: float) -> Increment:
+        """The increment up to the fraction theta."""
+        place = bisect.bisect_left(self._ends, min(theta, 1.0))
+        if place == 0:
+            return law.from_normals([torch.zeros_like(self.whole)] * self._count, 0.0)
+        if self._ends[place] > theta:
+            start, end = self._ends[place - 1 : place + 1]
+            parts = law.split((end - start) * self._h, self._pieces[place - 1], (theta - start) / (end - start), self._fresh())
+            self._pieces[place - 1 : place] = parts
+            self._ends.insert(place, theta)
+        found = self._pieces[0]
+        for end, width, piece in zip(self._ends[1:place], np.diff(self._ends[1:]), self._pieces[1:place], strict=False):
+            found = law.chen(end * self._h, found, float(width) * self._h, piece)
+        return found
+
+    def _fresh(self) -> Tensor:
+        """Normals `(count, B, *shape)` for a cut."""
+        shape = self.whole.shape
+        number = torch.full((1, 1), len(self._pieces), dtype=torch.int64, device=self.whole.device)
+        z = node_normal(self._keys, number, self._count, self.whole[0].numel())
+        return z.reshape(self._count, *shape).to(self.whole.dtype)
 
 
 def _first_part(keys: Tensor, whole: Increment, h: float | Tensor, theta: Tensor, count: int) -> Increment:

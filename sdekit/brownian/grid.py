@@ -7,10 +7,12 @@ how strong errors are measured. With the seed of a solve, step k of the grid has
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from ..arguments import floating
 from ..protocols import Increment, Levy, Span, as_time
 from ..random import KeyedDraws, Purpose, Shape
 from . import levy as law
@@ -36,7 +38,8 @@ class BrownianGrid:
         self._place(times)
         law.check_request("BrownianGrid", shape, levy, dtype)
         where, draws = torch.device(device), KeyedDraws(seed, first)
-        lengths, shape = self.times.diff().tolist(), tuple(shape)
+        lengths = cast(list[float], self.times.diff().tolist())
+        shape = tuple(shape)
         fine: list[Tensor] = []
         for k in range(law.terms(levy)):
             kept = torch.empty((len(lengths), *shape), dtype=dtype, device=where)
@@ -54,6 +57,7 @@ class BrownianGrid:
         grid = cls.__new__(cls)
         grid._place(times)
         n = len(grid.times) - 1
+        W, H, K = (None if x is None else floating(name, x) for name, x in (("W", W), ("H", H), ("K", K)))
         for name, x in (("W", W), ("H", H), ("K", K)):
             if x is not None and (x.ndim < 2 or x.shape[0] != n or x.shape != W.shape):
                 raise ValueError(f"{name}: expected shape ({n}, B, …) for {n} intervals, as W; got {tuple(x.shape)}")
@@ -64,7 +68,7 @@ class BrownianGrid:
         return grid
 
     def _place(self, times: Tensor | Sequence[float]) -> None:
-        t = as_time(times).detach().cpu()
+        t = as_time(times, what="times").detach().cpu()
         if t.ndim != 1 or len(t) < 2 or not bool(torch.isfinite(t).all()) or not bool((t.diff() > 0).all()):
             raise ValueError(f"times: expected two or more finite times in increasing order, got {times}")
         self.times, self._slack = t, 1e-6 * float(t.diff().min())

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..arguments import check_dtype
 from ..arguments import check_shape as check_shape_argument
 from ..errors import Incompatible
-from ..protocols import Increment, Levy, expand, match
+from ..protocols import Increment, Levy, broadcast, expand, match
 
 VARIANCES = (1.0, 12.0, 720.0)
 """h / variance of W, H and K."""
@@ -96,12 +96,12 @@ def join(lengths: Tensor, pieces: Increment, area: bool = False) -> Increment:
     total, centres = _centres(lengths.to(torch.float64))
     safe = torch.where(total > 0, total, 1.0).to(w.dtype)
     size, at = (lengths / torch.where(total > 0, total, 1.0)).to(w.dtype), (centres / safe).to(w.dtype)
-    W, H, K = ordered_sum(w), None, None
+    h = k = None
     if pieces.H is not None:
-        H = ordered_sum(size * pieces.H - at * w)
+        h = ordered_sum(size * pieces.H - at * w)
         if pieces.K is not None:
-            K = ordered_sum(size**2 * pieces.K - at * size * pieces.H + (0.5 * at**2 + (size**2 - 1.0) / 24.0) * w)
-    return Increment(W, H, K, _area(pieces) if area or pieces.A is not None else None)
+            k = ordered_sum(size**2 * pieces.K - at * size * pieces.H + (0.5 * at**2 + (size**2 - 1.0) / 24.0) * w)
+    return Increment(ordered_sum(w), h, k, _area(pieces) if area or pieces.A is not None else None)
 
 
 def selected(i: Increment, levy: Levy, dtype: torch.dtype) -> Increment:
@@ -173,7 +173,7 @@ def chen(h1: float | Tensor, i1: Increment, h2: float | Tensor, i2: Increment) -
     first, second = (torch.as_tensor(h, dtype=torch.float64, device=i1.W.device) for h in (h1, h2))
     pairs = ((getattr(i1, name), getattr(i2, name)) for name in ("H", "K", "A"))
     more = (None if a is None or b is None else torch.stack((a, b)) for a, b in pairs)
-    return join(torch.stack(torch.broadcast_tensors(first, second)), Increment(torch.stack((i1.W, i2.W)), *more))
+    return join(torch.stack(broadcast(first, second)), Increment(torch.stack((i1.W, i2.W)), *more))
 
 
 def _rows(theta: Tensor, count: int) -> Tensor:
@@ -221,6 +221,9 @@ def split(
     cut = torch.as_tensor(theta, dtype=torch.float64, device=w.device)
     if not bool(((cut > 0) & (cut < 1)).all()):
         raise ValueError(f"theta: expected fractions strictly between 0 and 1, got {theta}")
+    if count == 1:
+        first = w * match(cut, w) + fresh[0] * std(cut * (1.0 - cut) * h, 0, w)
+        return Increment(first), Increment(w - first)
     matrix = split_matrix(cut, count).to(w.dtype)
     z = (*to_normals(whole, h, count), *fresh)
     out = [sum((matrix[r, c] * x for c, x in enumerate(z)), torch.zeros_like(w)) for r in range(2 * count)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..protocols import BrownianMotion, Increment, Levy, Span, expand
+from ..protocols import BrownianMotion, Increment, Levy, Span, broadcast, expand
 
 
 class StretchedPath:
@@ -19,7 +19,7 @@ class StretchedPath:
     """
 
     def __init__(self, path: BrownianMotion, t0: Tensor, t1: Tensor) -> None:
-        start, end = torch.broadcast_tensors(t0.detach(), t1.detach())
+        start, end = broadcast(t0.detach(), t1.detach())
         self._path, self._low = path, torch.minimum(start, end)
         self._length = (end - start).abs()
 
@@ -28,9 +28,8 @@ class StretchedPath:
         t0, t1 = (self._fraction(t) for t in (span.t0, span.t1))
         i = self._path.increment(Span(t0, t1, t1 - t0, span.index), like, levy)
         root = expand(self._length.sqrt(), like).to(like.dtype)
-        scaled = (None if x is None else x * root for x in (i.W, i.H, i.K))
         area = None if i.A is None else i.A * expand(self._length, i.A).to(like.dtype)
-        return Increment(*scaled, area)  # type: ignore[arg-type]
+        return i._replace(A=None).map(lambda part: part * root)._replace(A=area)
 
     def part(self, span: Span, inner: Span, whole: Increment, like: Tensor, levy: Levy) -> Increment:
         """The increment from `span.t0` to `inner.t1`."""

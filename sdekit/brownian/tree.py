@@ -10,13 +10,14 @@ Reference: Jelinčič, Foster, Kidger (2024), arXiv:2405.06464 (virtual Brownian
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from ..arguments import check_number
 from ..counters import fold, mixed_keys
-from ..protocols import Increment, Levy, Span, as_time
+from ..protocols import Increment, Levy, Span, as_time, broadcast
 from ..random import Purpose, Shape, check_seed
 from . import levy as law
 from .area import piece_lengths
@@ -43,21 +44,21 @@ class Clock:
         self.depth = max(1, (self.ticks - 1).bit_length())
         self._slack = max(1, math.ceil(size * self.rate * 2.0**-50))
 
-    def read(self, t: Tensor) -> int | Tensor:
+    def read(self, t: Tensor, name: str = "t") -> int | Tensor:
         """Ticks of times, each rounded to the nearest; raises where a time lies outside by more than rounding."""
         if t.numel() == 1:
             time = float(t.detach())
             inside = self.t0 <= time <= self.t1
-            return round(time * self.rate) - self.origin if inside else int(self._near(t))
+            return round(time * self.rate) - self.origin if inside else int(self._near(t, name))
         ticks = (t.detach().reshape(-1).cpu() * self.rate).round().to(torch.int64) - self.origin
-        return ticks if bool(((ticks >= 0) & (ticks <= self.ticks)).all()) else self._near(t).reshape(-1)
+        return ticks if bool(((ticks >= 0) & (ticks <= self.ticks)).all()) else self._near(t, name).reshape(-1)
 
-    def _near(self, t: Tensor) -> Tensor:
+    def _near(self, t: Tensor, name: str) -> Tensor:
         """The ticks of times that rounding put outside, moved to the ends."""
         ticks = t.detach().cpu() * self.rate - self.origin
         if not bool(((ticks >= -self._slack) & (ticks <= self.ticks + self._slack)).all()):
             raise ValueError(
-                f"this Brownian path is defined on [{self.t0}, {self.t1}], and was asked at {t.tolist()}: "
+                f"{name}: this Brownian path is defined on [{self.t0}, {self.t1}], and was asked at {t.tolist()}: "
                 "make it with t0 and t1 that hold every time asked"
             )
         return ticks.round().to(torch.int64).clamp(0, self.ticks)
@@ -102,6 +103,11 @@ class BrownianTree:
         keys = mixed_keys(fold(seed, Purpose.TREE, count), first, self.shape[0], self.device)
         self._series = Series(keys, count, math.prod(self.shape[1:]), self._clock.depth)
 
+    @property
+    def domain(self) -> tuple[float, float]:
+        """The first and the last time that the path is known at."""
+        return self._clock.t0, self._clock.t1
+
     def __repr__(self) -> str:
         ends = f"{self._clock.t0}, {self._clock.t1}"
         return f"BrownianTree({ends}, {self.shape}, seed={self.seed}, levy={self.levy.name})"
@@ -109,15 +115,19 @@ class BrownianTree:
     def __call__(self, ta: float | Tensor, tb: float | Tensor) -> Increment:
         """The increment from ta to tb, floats, 0-d or `(B,)`; where tb < ta it is the path traversed backwards."""
         levy = Levy.H if self.levy is Levy.AREA and len(self.shape) != 2 else self.levy
-        times = as_time(ta), as_time(tb)
-        for t in times:
-            if t.ndim > 1 or t.numel() not in (1, self.shape[0]):
-                raise ValueError(f"a time must be a number or ({self.shape[0]},), one a sample, got {tuple(t.shape)}")
-        return self._between(*times, levy, self.dtype)
+        return self._between(self._time("ta", ta), self._time("tb", tb), levy, self.dtype)
+
+    def _time(self, name: str, t: float | Tensor) -> Tensor:
+        """A time that was asked, of the path's domain."""
+        time = as_time(t, what=name)
+        if time.ndim > 1 or time.numel() not in (1, self.shape[0]):
+            raise ValueError(f"{name}: a time must be a number or ({self.shape[0]},), one a sample, got {tuple(time.shape)}")
+        self._clock.read(time, name)
+        return time
 
     def value(self, t: float | Tensor) -> Tensor:
         """W at t, with W = 0 at the earlier end of the domain."""
-        return self._between(as_time(self._clock.t0), as_time(t), Levy.W, self.dtype).W
+        return self._between(as_time(self._clock.t0), self._time("t", t), Levy.W, self.dtype).W
 
     def increment(self, span: Span, like: Tensor, levy: Levy) -> Increment:
         """The increment over the span, shaped like the noise `like`, along the direction of travel."""
@@ -135,7 +145,7 @@ class BrownianTree:
         if isinstance(a, int) and isinstance(b, int):
             i = give(min(a, b), max(a, b), levy)
             return law.selected(law.reversed_increment(i) if b < a else i, levy, dtype)
-        a, b = torch.broadcast_tensors(torch.as_tensor(a), torch.as_tensor(b))
+        a, b = broadcast(torch.as_tensor(a), torch.as_tensor(b))
         i = give(torch.minimum(a, b), torch.maximum(a, b), levy)
         return law.selected(law.where((b < a).to(self.device), law.reversed_increment(i), i), levy, dtype)
 
@@ -147,7 +157,7 @@ class BrownianTree:
             # a tensor, whose square root is rounded like that of the samples' own lengths
             h = torch.tensor((t - s) / self._clock.rate, dtype=torch.float64, device=self.device)
         else:
-            a, b = torch.broadcast_tensors(torch.as_tensor(s), torch.as_tensor(t))
+            a, b = broadcast(torch.as_tensor(s), torch.as_tensor(t))
             z = self._series.normals(torch.where(a < b, a, 0), torch.where(a < b, b, 1))
             h = ((b - a).to(torch.float64) / self._clock.rate).to(self.device)
             h = h.reshape(-1, *(1,) * (len(self.shape) - 1))
@@ -170,4 +180,4 @@ class BrownianTree:
 
 def _each(ticks: Tensor) -> list[Ticks]:
     """The rows of `(n,)` or `(n, B)` ticks, as ints where shared."""
-    return ticks.tolist() if ticks.ndim == 1 else list(ticks)
+    return cast(list[Ticks], ticks.tolist()) if ticks.ndim == 1 else list(ticks)

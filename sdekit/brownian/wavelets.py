@@ -100,7 +100,7 @@ def _to_end(s: Ints, t: Ints, levels: int, depth: int) -> tuple[Rows, Rows, NDAr
     rows = Rows(p0, np.where(outside, c1, t), c0, c1, side, np.where(outside, -1, 1))
     parted = ~(within | below)
     level, sample = parted.nonzero()
-    middle, size = s.copy(), np.ones_like(s)
+    middle, size = np.array(s), np.ones_like(s)
     middle[sample], size[sample] = c0[level, sample], (c1 - c0)[level, sample]
     one = np.ones_like(middle)
     first = Rows(*(x[None] for x in np.broadcast_arrays(s, middle, middle - size, middle, one, one)))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..protocols import Noise, Solver
+from ..protocols import Noise, Solver, sample_norm
 from ..save import SaveAt
 from ..solution import Stats
 from ..solve import solve
@@ -128,16 +128,18 @@ class Experiment:
 
     def strong_errors(self, solver: Solver) -> Errors:
         """`|X_h(t) − X(t)|` path by path (Euclidean norm over the state), at the end and at the save times."""
-        ends, saved, counts = [], [], []
+        ends: list[Tensor] = []
+        saved: list[list[Tensor]] = []
+        counts: list[Stats] = []
         for n in self.steps:
-            inner, end, stats = self._run(solver, n)
+            inner, end, stats = self.run(solver, n)
             ends.append(_distance(end, self.truth[-1]))
             saved.append([_distance(x, exact) for x, exact in zip(inner, self.truth[:-1], strict=True)])
             counts.append(stats)
         scale = float(self.truth[-1].abs().mean())
         return _collect(self.problem, self.steps, ends, saved if self.save_times else None, counts, scale)
 
-    def _run(self, solver: Solver, n: int) -> tuple[list[Tensor], Tensor, Stats]:
+    def run(self, solver: Solver, n: int) -> tuple[list[Tensor], Tensor, Stats]:
         """(states at the save times, state at the end, counts)."""
         problem, times = self.problem, self.save_times
         solution = solve(
@@ -162,7 +164,7 @@ def _truth(problem: Problem, path: RecordedPath, x0: Tensor, times: Sequence[flo
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:
-    return (x - y).flatten(1).norm(dim=1)
+    return sample_norm(x - y).flatten()
 
 
 def strong_errors(
@@ -199,7 +201,7 @@ def weak_errors(
         controls.append(_control(problem, moment, trial.path, trial.x0))
         counts = []
         for level, n in enumerate(steps):
-            _, end, stats = trial._run(solver, n)
+            _, end, stats = trial.run(solver, n)
             values[level].append(moment.of(end))
             counts.append(stats)
     control = torch.cat(controls)
@@ -276,15 +278,15 @@ def fit_order(errors: Errors, *, level: float = 0.95, resamples: int = 500, seed
     slope = float((coefficients * mean.log()).sum())
     slopes = _resampled_means(values, resamples, seed).abs().clamp(min=1e-300).log() @ coefficients
     tail = 0.5 * (1.0 - level)
-    low, high = torch.quantile(slopes, torch.tensor([tail, 1.0 - tail], dtype=torch.float64)).tolist()
-    return OrderFit(slope, low, high)
+    low, high = torch.quantile(slopes, torch.tensor([tail, 1.0 - tail], dtype=torch.float64))
+    return OrderFit(slope, float(low), float(high))
 
 
 def _resampled_means(values: Tensor, resamples: int, seed: int) -> Tensor:
     """Means over paths drawn with replacement, `(resamples, L)`; block by block, to hold memory down."""
     count = values.shape[1]
     generator = torch.Generator().manual_seed(seed)
-    means = []
+    means: list[Tensor] = []
     for low in range(0, resamples, 50):
         size = min(50, resamples - low)
         drawn = torch.randint(count, (size, count), generator=generator)
@@ -303,5 +305,5 @@ class Work(NamedTuple):
 
 def work_precision(errors: Errors) -> list[Work]:
     """Evaluations of f and G against error, one entry a step size."""
-    calls = zip(errors.drift_calls, errors.diffusion_calls, errors.mean.tolist(), strict=True)
-    return [Work(f + g, error) for f, g, error in calls]
+    calls = zip(errors.drift_calls, errors.diffusion_calls, errors.mean, strict=True)
+    return [Work(f + g, float(error)) for f, g, error in calls]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,14 +89,15 @@ class TorchdiffeqSolver:
     method: str = "dopri5"
     rtol: float = 1e-7
     atol: float = 1e-9
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     calculus = None
     levy = Levy.W
     error_order = None
 
     def __post_init__(self) -> None:
-        from torchdiffeq._impl.odeint import SOLVERS  # the table has no public name
+        # the table has no public name, and torchdiffeq no types
+        from torchdiffeq._impl.odeint import SOLVERS  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
         if self.method not in ORDERS or self.method not in SOLVERS:
             known = ", ".join(name for name in ORDERS if name in SOLVERS)
@@ -127,7 +128,8 @@ class TorchdiffeqSolver:
         return Step(torch.cat(rows))
 
     def _integrate(self, sde: SDE, t0: Tensor, t1: Tensor, x: Tensor) -> Tensor:
-        from torchdiffeq import odeint
+        # torchdiffeq has no types
+        from torchdiffeq import odeint  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
         if t0.ndim == t1.ndim == 0:
             if bool(t0 == t1):
@@ -135,18 +137,23 @@ class TorchdiffeqSolver:
             times = torch.stack((t0, t1))
             low, high = torch.minimum(t0, t1).detach(), torch.maximum(t0, t1).detach()
             # the first step is chosen by a look beyond the end, where the drift may have no meaning
-            field = lambda t, y: sde.drift(as_time(t).clamp(low, high), y)  # noqa: E731
+            def field(t: Tensor, y: Tensor) -> Tensor:
+                return sde.drift(as_time(t).clamp(low, high), y)
+
         else:
             # every sample at a time of its own: dy/dθ = h f(t0 + θ h, y), θ from 0 to 1
             h = t1 - t0
             times = torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)
-            field = lambda s, y: sde.drift(t0 + s.clamp(0.0, 1.0) * h, y) * h.to(y.dtype)  # noqa: E731
+
+            def field(t: Tensor, y: Tensor) -> Tensor:
+                return sde.drift(t0 + t.clamp(0.0, 1.0) * h, y) * h.to(y.dtype)
+
         options = dict(self.options)
         if self.method not in FIXED:
             # else the end is interpolated from a step beyond it, less accurately than the tolerance says
             options.setdefault("step_t", times[1:].detach())
-        out = odeint(field, x, times, method=self.method, rtol=self.rtol, atol=self.atol, options=options)
-        return out[1]  # type: ignore[index]
+        tolerances = {"rtol": self.rtol, "atol": self.atol}
+        return cast(Tensor, odeint(field, x, times, method=self.method, options=options, **tolerances))[1]
 
 
 def _row(t: Tensor, i: int) -> Tensor:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -209,7 +209,7 @@ class TorchsdeBrownian:
         self, ta: float | Tensor, tb: float | Tensor | None = None, return_U: bool = False, return_A: bool = False
     ) -> Tensor | tuple[Tensor, ...]:
         """W over [ta, tb], with U and A where asked; W(ta) from the beginning for a single time."""
-        first = _domain(self.tree)[0] if self.start is None else 0.0
+        first = self.tree.domain[0] if self.start is None else 0.0
         a, b = (first, float(ta)) if tb is None else (float(ta), float(tb))
         i = self.tree(self._time(a), self._time(b))
         w = i.W.reshape(self.shape)
@@ -237,13 +237,9 @@ def _given(part: Tensor | None) -> Tensor:
 
 def _inside(tree: brownian.BrownianTree, t: float) -> float:
     """A time moved into the tree's domain, where float32 rounding has put it a little outside."""
-    low, high = _domain(tree)
+    low, high = tree.domain
     slack = 1e-6 * max(abs(low), abs(high))
     return min(max(t, low), high) if low - slack <= t <= high + slack else t
-
-
-def _domain(tree: brownian.BrownianTree) -> tuple[float, float]:
-    return tree._clock.t0, tree._clock.t1
 
 
 class TorchsdePath:
@@ -266,14 +262,14 @@ class TorchsdePath:
                 f"this solver needs levy=Levy.{levy.name} and the torchsde path has levy_area_approximation="
                 f"{self.bm.levy_area_approximation!r}; use BrownianTree(…, levy=Levy.{levy.name}) of sdekit"
             )
-        t0, t1 = (t.detach().reshape(-1).tolist() for t in (span.t0, span.t1))
+        t0, t1 = (cast(list[float], t.detach().reshape(-1).tolist()) for t in (span.t0, span.t1))
         count = max(len(t0), len(t1))
         if count == 1:
             return self._over(t0[0], t1[0], like, levy)
         rows = [self._over(t0[i % len(t0)], t1[i % len(t1)], like, levy) for i in range(count)]
-        columns = ([getattr(row, name) for row in rows] for name in "WHKA")
-        stacked = (None if c[0] is None else torch.stack([x[i] for i, x in enumerate(c)]) for c in columns)
-        return Increment(*stacked)  # type: ignore[arg-type]
+        columns: Any = ([getattr(row, name) for row in rows] for name in "WHKA")
+        stacked: Any = (None if c[0] is None else torch.stack([x[i] for i, x in enumerate(c)]) for c in columns)
+        return Increment(*stacked)
 
     def part(self, span: Span, inner: Span, whole: Increment, like: Tensor, levy: Levy) -> Increment:
         """The increment from `span.t0` to `inner.t1`."""
@@ -343,7 +339,7 @@ class BrownianTree:
             raise ValueError(
                 "this tree has no area A: use brownian_for_torchsde(sdekit.BrownianTree(…, levy=Levy.AREA))"
             )
-        a, b = (_domain(self.tree)[0], float(t)) if tb is None else (float(t), float(tb))
+        a, b = (self.tree.domain[0], float(t)) if tb is None else (float(t), float(tb))
         i = self.tree(_inside(self.tree, a), _inside(self.tree, b))
         w = i.W.reshape(self.shape) + self._slope * (b - a)
         if not return_U:

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ..arguments import check_integer, check_number
-from ..protocols import Calculus, Direction, Noise, Score, StepControl, match
+from ..protocols import Calculus, Direction, Noise, Score, StepControl, as_time, match
 from ..steps.fixed import TimeGrid
 from .divergence import Field
 from .reverse import ReverseSDE
@@ -62,6 +63,7 @@ class Angle:
             raise ValueError(f"Angle: sigma_data must be positive and finite, got {self.sigma_data!r}")
 
     def clock(self, process: Any, t: Tensor) -> Tensor:
+        t = as_time(t)
         return torch.atan2(process.std(t), self.sigma_data * process.scale(t))
 
     def grid(self, process: Any, n: int, first: float = 1.0) -> TimeGrid:
@@ -92,7 +94,7 @@ class Clock:
     """Time itself and x itself."""
 
     def clock(self, process: Any, t: Tensor) -> Tensor:
-        return t
+        return as_time(t)
 
     def place(self, process: Any, u: Tensor) -> Place:
         rate = process.drift(u, torch.ones_like(u))
@@ -157,10 +159,15 @@ class Flow:
     def at(self, u: Tensor, y: Tensor) -> Local:
         """What the flow is made of at (u, y)."""
         if self.coordinates is None:
-            return Local(y, lambda x: self.flow.assemble(u, x, self._score(u, x)), 0.0, 1.0, 1.0, u)
+
+
+            def whole(x: Tensor) -> Tensor:
+                return self.flow.assemble(u, x, self._score(u, x))
+
+            return Local(y, whole, 0.0, 1.0, 1.0, u)
         t, scale, rate, gain = self.coordinates.place(self.process, u.to(torch.float64))
         rate, gain, stretch, scale = (match(part, y) for part in (rate, gain, gain * scale, scale))
-        return Local(scale * y, lambda x: self._score(t, x), rate, gain, stretch, t)
+        return Local(scale * y, partial(self._score, t), rate, gain, stretch, t)
 
     def _score(self, t: Tensor, x: Tensor) -> Tensor:
         score = self.score(t, x)

@@ -18,14 +18,9 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_numbers
-from ..protocols import Noise, Score, Span, as_time, expand, match
+from ..protocols import Noise, Score, Span, as_time, match, sample_norm
 from ..random import Purpose
 from ..sdes.functions import ItoSDE
-
-
-def _norm(v: Tensor) -> Tensor:
-    """Euclidean norm of every sample, `(B, 1, …, 1)`."""
-    return expand(v.flatten(1).norm(dim=1), v)
 
 
 def _alpha(sde: Any, span: Span, x: Tensor, compat: str | None) -> Tensor | float:
@@ -83,16 +78,16 @@ class Langevin:
             size = alpha * (2.0 * self.snr**2) * self._length(sde, t, z, score)
             variance = 2.0 * size
             if self.corrected and self.compat is None:
-                variance = (variance - size.square() * _norm(score).square() / score[0].numel()).clamp_min(0.0)
+                variance = (variance - size.square() * sample_norm(score).square() / score[0].numel()).clamp_min(0.0)
             x = x + size * score + variance.sqrt() * z
         return x
 
     def _length(self, sde: Any, t: Tensor, z: Tensor, score: Tensor) -> Tensor:
         """The squared length that r is a fraction of, `(B, 1, …, 1)` or 0-d."""
         if self.compat is not None:
-            return (_norm(z).mean() / _norm(score).mean()) ** 2
+            return (sample_norm(z).mean() / sample_norm(score).mean()) ** 2
         size = score[0].numel()
-        length = size / _norm(score).square().clamp_min(torch.finfo(score.dtype).tiny)
+        length = size / sample_norm(score).square().clamp_min(torch.finfo(score.dtype).tiny)
         std = getattr(sde.process, "std", None)
         if std is None:  # not an affine process: the score alone tells the width of p_t
             return length

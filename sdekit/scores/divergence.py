@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from ..arguments import check_state
 from ..random import Draws, Purpose
 
 Field = Callable[[Tensor], Tensor]
@@ -32,6 +34,7 @@ class Pullback:
     """v at x, and products e ↦ Jᵀ e with the graph of that one evaluation."""
 
     def __init__(self, field: Field, x: Tensor) -> None:
+        check_state("x", x)
         self.graph = torch.is_grad_enabled()
         with torch.enable_grad():
             self.leaf = x if self.graph and x.requires_grad else x.detach().requires_grad_(True)
@@ -50,7 +53,7 @@ class Pullback:
         """`Jᵀ e` for vectors e `(P, B or 1, *shape)`."""
         vectors = vectors.expand(len(vectors), *self.live.shape)
         count = max(1, _NUMBERS_AT_ONCE // max(1, self.live.numel()))
-        return torch.cat([self._pull(part) for part in vectors.split(count)])
+        return torch.cat([self._pull(vectors[i : i + count]) for i in range(0, len(vectors), count)])
 
     def _pull(self, vectors: Tensor) -> Tensor:
         if len(vectors) > 1:
@@ -198,7 +201,7 @@ class HutchPlusPlus:
         columns, rest = vectors[: self.directions], vectors[self.directions :]
         with torch.no_grad():  # any orthonormal Q leaves the estimate unbiased
             sketched = pull(columns).flatten(2).permute(1, 2, 0)
-            basis = torch.linalg.qr(sketched).Q.permute(2, 0, 1)  # (r, B, D)
+            basis = cast(Tensor, torch.linalg.qr(sketched).Q).permute(2, 0, 1)  # (r, B, D)
             along = torch.einsum("rbd,pbd->prb", basis, rest.flatten(2))
             rest = (rest.flatten(2) - torch.einsum("rbd,prb->pbd", basis, along)).reshape(rest.shape)
             directions = basis.reshape(len(basis), *x.shape)
@@ -208,6 +211,7 @@ class HutchPlusPlus:
 
 def draw_probes(draws: Draws, x: Tensor, kind: str, start: int, count: int, part: int = 0) -> Tensor:
     """Probes number start … start + count − 1 of every sample, `(count, B, *shape)`."""
+    check_state("x", x)
     make = draws.sign if kind == "rademacher" else draws.normal
     shape = tuple(x.shape)
     numbers = range(start, start + count)
@@ -215,7 +219,8 @@ def draw_probes(draws: Draws, x: Tensor, kind: str, start: int, count: int, part
     if kind != "spherical":
         return vectors
     flat = vectors.flatten(2)
-    return (flat * (flat.shape[2] ** 0.5 / flat.norm(dim=2, keepdim=True))).reshape(vectors.shape)
+    lengths = cast(Tensor, flat.norm(dim=2, keepdim=True))
+    return (flat * (flat.shape[2] ** 0.5 / lengths)).reshape(vectors.shape)
 
 
 def _given(owner: object, probes: Tensor | None) -> Tensor:

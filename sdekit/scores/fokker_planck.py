@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import check_has
-from ..protocols import SDE, Noise, as_time
+from ..arguments import check_has, check_state
+from ..protocols import SDE, Noise, time_beside
 from .divergence import Exact
 from .energy import gradient
 from .reverse import probability_flow
@@ -42,7 +42,8 @@ def fokker_planck_residual(sde: SDE, log_prob: LogDensity, t: Tensor | float, x:
     Raises ValueError where log_prob is not `(B,)` or not differentiable; TypeError for an sde that is none.
     """
     check_has("sde", sde, ("drift", "noise", "calculus", "direction"), "an SDE such as VP()")
-    time = as_time(t, x.device)
+    check_state("x", x)
+    time = time_beside(t, x)
 
     def score(t: Tensor, y: Tensor) -> Tensor:
         return gradient(log_prob, t, y, "log_prob")
@@ -50,5 +51,9 @@ def fokker_planck_residual(sde: SDE, log_prob: LogDensity, t: Tensor | float, x:
     flow: Any = sde if sde.noise is Noise.NONE else probability_flow(sde, score)
     velocity, divergence = Exact()(lambda y: flow.drift(time, y), x)
     slope = gradient(log_prob, time, x, "log_prob")
-    growth = torch.func.jvp(lambda s: log_prob(s, x), (time,), (torch.ones_like(time),))[1]
+
+    def density(s: Tensor) -> Tensor:
+        return log_prob(s, x)
+
+    growth = torch.func.jvp(density, (time,), (torch.ones_like(time),))[1]
     return growth + divergence[0] + (velocity * slope).flatten(1).sum(1)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_has, check_number
-from ..protocols import Score, match
+from ..protocols import Score, as_time, match
 from ..watch import calls_at
 from .energy import Energy, gradient
 
@@ -44,7 +44,7 @@ class SigmaInterval:
 
     def holds(self, t: Tensor | float) -> Tensor:
         """Whether σ(t) lies inside, of the shape of t."""
-        sigma = self.process.sigma(torch.as_tensor(t, dtype=torch.float64))
+        sigma = self.process.sigma(as_time(t))
         return (sigma >= self.low) & (sigma <= self.high)
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import check_has, check_number
-from ..protocols import Score, Solver, StepControl
+from ..arguments import check_has, check_like, check_number, check_state, floating
+from ..protocols import Score, Solver, StepControl, sample_norm
 from ..solution import Solution
 from ..solve import solve
 from .reverse import probability_flow
@@ -39,6 +39,7 @@ def encode(
     process: with t_min and t_max (or give them here).  solver, steps: as in `solve`; a grid of `log_snr_grid(process,
     n, t0=t_min, t1=t_max)` and the like runs this way.  options: `save`, `on_failure`, … of `solve`.
     """
+    check_state("x", x)
     low, high = _ends(process, t_min, t_max)
     return solve(probability_flow(process, score), x, low, high, solver=solver, steps=steps, **options)
 
@@ -59,6 +60,7 @@ def decode(
 
     temperature: τ > 0, which multiplies the latent; 1 leaves it. Other arguments as for `encode`.
     """
+    check_state("latent", latent)
     check_number("temperature", temperature, above=0.0)
     low, high = _ends(process, t_min, t_max)
     flow, start = probability_flow(process, score), latent if temperature == 1.0 else temperature * latent
@@ -78,11 +80,11 @@ def interpolate(
 
     Raises ValueError for shapes that differ, or a kind that is none.
     """
-    if start.shape != end.shape:
-        raise ValueError(f"latents must have the same shape, got {tuple(start.shape)} and {tuple(end.shape)}")
+    check_state("start", start)
+    check_like("end", end, "start", start)
     if kind not in ("linear", "spherical"):
         raise ValueError(f"kind is 'linear' or 'spherical', got {kind!r}")
-    w = torch.as_tensor(weight, dtype=torch.float64, device=start.device)
+    w = floating("weight", weight).to(start.device, torch.float64)
     if w.ndim > 1:
         raise ValueError(f"weight is a number or a sequence of numbers, got shape {tuple(w.shape)}")
     many = w.reshape(-1, *(1,) * start.ndim)
@@ -94,9 +96,9 @@ def interpolate(
 def _arcs(start: Tensor, end: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """Both factors of the spherical interpolation, `(n, B, 1, …, 1)`."""
     a, b = (v.flatten(1).to(torch.float64) for v in (start, end))
-    a, b = (v / v.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny) for v in (a, b))
+    a, b = (v / sample_norm(v).clamp_min(torch.finfo(torch.float64).tiny) for v in (a, b))
     # 2 atan2 keeps its digits at angles near 0 and π, where the arc cosine has none
-    angle = 2.0 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))
+    angle = 2.0 * torch.atan2(sample_norm(a - b), sample_norm(a + b))
     angle = angle.reshape(-1, *(1,) * (start.ndim - 1))
     near = angle < 1e-6
     safe = torch.where(near, torch.ones_like(angle), angle)

@@ -79,7 +79,8 @@ class LogLikelihood:
             return self.log_prob, self.log_prob
         if bool((self.probes == 1).any()):
             raise ValueError("an interval needs two probes or more: use divergence=Hutchinson(probes=8)")
-        factors = [student_quantile(level, n - 1) if n > 1 else math.nan for n in self.probes.tolist()]
+        degrees = [int(n) - 1 for n in self.probes]
+        factors = [student_quantile(level, n) if n > 0 else math.nan for n in degrees]
         reach = self.standard_error * torch.tensor(factors).to(self.standard_error)
         return self.log_prob - reach, self.log_prob + reach
 

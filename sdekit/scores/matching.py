@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import check_has, check_integer
-from ..protocols import Score, match
+from ..arguments import check_has, check_integer, check_like, check_state
+from ..protocols import Score, match, time_beside
 from ..random import Draws, as_draws
 from .divergence import Exact, Hutchinson, draw_probes
 
@@ -31,6 +31,7 @@ def implicit_score_matching(score: Score, t: Tensor, x: Tensor) -> Tensor:
 
     Raises ValueError where the score has no gradient with respect to x.
     """
+    check_state("x", x)
     value, trace = Exact()(lambda y: score(t, y), x)
     return trace[0] + 0.5 * _square(value)
 
@@ -55,6 +56,7 @@ def sliced_score_matching(
     Raises ValueError where the score has no gradient with respect to x, or for a kind that is none.
     """
     check_integer("projections", projections, 1)
+    check_state("x", x)
     estimator = Hutchinson(projections, kind)
     directions = draw_probes(as_draws(seed, first), x, kind, 0, projections)
     value, traces = estimator(lambda y: score(t, y), x, directions)
@@ -73,9 +75,9 @@ def denoising_score_matching(process: Any, score: Score, t: Tensor, data: Tensor
     Raises TypeError for a process without s and std; ValueError where data and noise differ in shape.
     """
     check_has("process", process, ("scale", "std"), "an affine process such as VP()")
-    if data.shape != noise.shape:
-        raise ValueError(f"noise is shaped like data {tuple(data.shape)}, got {tuple(noise.shape)}")
-    time = torch.as_tensor(t, dtype=torch.float64)
+    check_state("data", data)
+    check_like("noise", noise, "data", data)
+    time = time_beside(t, data)
     std = match(process.std(time), data)
     x = match(process.scale(time), data) * data + std * noise
     return 0.5 * _square(std * score(t, x) + noise)
@@ -88,9 +90,9 @@ def score_regression(score: Score, t: Tensor, x: Tensor, target: Tensor, weight:
 
     Raises ValueError where x and target differ in shape.
     """
-    if x.shape != target.shape:
-        raise ValueError(f"target is shaped like x {tuple(x.shape)}, got {tuple(target.shape)}")
-    return 0.5 * _square(match(weight, x) * (score(t, x) - target))
+    check_state("x", x)
+    check_like("target", target, "x", x)
+    return 0.5 * _square(match(time_beside(weight, x, "weight"), x) * (score(t, x) - target))
 
 
 def _square(v: Tensor) -> Tensor:

@@ -30,8 +30,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..arguments import check_has, check_numbers
-from ..protocols import as_time, match
+from ..arguments import check_has, check_like, check_numbers, check_state
+from ..protocols import match, time_beside
 from ..sdes.process import DiffusionProcess
 from ..watch import calls_at
 
@@ -139,11 +139,11 @@ def convert_prediction(
     Raises TypeError for a process without s and std; ValueError where value is not shaped like x.
     """
     _check(process, given, wanted)
-    if value.shape != x.shape:
-        raise ValueError(f"a prediction is shaped like x {tuple(x.shape)}, got {tuple(value.shape)}")
+    check_state("x", x)
+    check_like("value", value, "x", x)
     if given == wanted:
         return value
-    of_x, of_value = _coefficients(process, as_time(t, x.device), given, wanted)
+    of_x, of_value = _coefficients(process, time_beside(t, x), given, wanted)
     # the larger factor is taken out: the other term is then rounded once, and x − s D is exact near x
     factor = torch.where(of_x.abs() >= of_value.abs(), of_x, of_value)
     return match(factor, x) * (match(of_x / factor, x) * x + match(of_value / factor, x) * value)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import check_state
 from ..protocols import Score, match
 from ..save import SaveAt
 from ..solve import solve
@@ -46,6 +47,7 @@ class Pilots:
     @classmethod
     def of(cls, process: Any, score: Score, starts: Tensor) -> Pilots:
         """Solve from these starts. A first, coarse solve finds the width of the data, which the fine one is fitted to."""
+        check_state("starts", starts)
         flow, width = probability_flow(process, score), 1.0
         for nodes in (32, NODES):
             grid = angle_grid(process, nodes, width, tail=0.2)

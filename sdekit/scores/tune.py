@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import check_integer, check_state
 from ..protocols import Score
 from ..solve import solve
 from ..solvers.exponential_multistep import DEIS, AngularAdams, DPMSolverPP, UniPC
@@ -63,7 +64,7 @@ def optimal_grid(
     ]
     starts += [_angle_density(c * paths.width, tail) for c, tail in ((1.0, 0.05), (0.5, 0.05), (1.0, 0.3))]
     # the usual grids, log-SNR and Karras's: what is found is at least as good for the pilots as they are
-    starts += [torch.ones_like, lambda log_sigma: torch.exp(log_sigma / 7.0)]
+    starts += [torch.ones_like, _karras_density]
     grids = [density_grid(process, n, density) for density in starts]
     errors = [paths.error(solver, grid) for grid in grids]
     best = min(range(len(starts)), key=errors.__getitem__)
@@ -107,11 +108,11 @@ def as_pilots(
     if isinstance(pilots, Pilots):
         return pilots
     if isinstance(pilots, Tensor):
+        check_state("pilots", pilots)
         return Pilots.of(process, score, pilots)
     if shape is None:
         raise TypeError("the score does not tell the shape of a sample: give shape=(…), or pilots=starts (P, *shape)")
-    if pilots < 1:
-        raise ValueError(f"pilots: expected 1 or more, got {pilots}")
+    check_integer("pilots", pilots, 1)
     return Pilots.of(process, score, process.prior_sample((pilots, *shape), seed=seed, dtype=torch.float64))
 
 
@@ -200,6 +201,11 @@ def _tune_flow(paths: Pilots, budget: int, rounds: int) -> Tuned:
     return Tuned(best.solver, grid, best.error, tuple(trial for trial, _ in found))
 
 
+def _karras_density(log_sigma: Tensor) -> Tensor:
+    """That of Karras's grid with ρ = 7, up to a factor."""
+    return torch.exp(log_sigma / 7.0)
+
+
 def _leaders(found: list[tuple[Trial, TimeGrid]], count: int) -> list[Any]:
     """The solvers of the best trials, each once."""
     distinct: list[Any] = []
@@ -213,7 +219,8 @@ def _tune_noisy(paths: Pilots, budget: int, snrs: Sequence[float], seed: int) ->
     c, process = paths.width, paths.process
     plain: list[Any] = [solver for eta in (1.0, 0.25) for solver in (AngularAdams(2, c, eta), DPMSolverPP(2, eta))]
     correcting = [PredictorCorrector(ReverseDiffusion(), Langevin(snr)) for snr in snrs] if budget > 1 else []
-    sde, found = reverse(process, paths.score), []
+    sde = reverse(process, paths.score)
+    found: list[tuple[Trial, TimeGrid]] = []
     # other noise than the pilots', so that nothing is compared with itself
     starts = process.prior_sample(tuple(paths.starts.shape), seed=seed + 1, dtype=paths.starts.dtype)
     for solver in (*plain, *correcting):

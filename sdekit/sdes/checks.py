@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..arguments import check_has, check_state
 from ..errors import Incompatible
-from ..protocols import SDE, Dense, Noise, as_time
+from ..protocols import SDE, Dense, Noise, time_beside
 
 _WIDER: dict[Noise, frozenset[Noise]] = {
     Noise.NONE: frozenset(Noise),
@@ -45,7 +45,10 @@ def measured_noise(sde: SDE, t: Tensor, x: Tensor) -> Noise:
         return Noise.NONE
     check_has("sde", sde, ("diffusion",), "an SDE with a diffusion")
     check_state("x", x)
-    t = as_time(t)
+    t = time_beside(t, x)
+    for name, given in (("x", x), ("t", t)):
+        if not bool(torch.isfinite(given).all()):
+            raise ValueError(f"{name}: noise is measured at finite points, got {given.tolist()}")
     columns, jacobians = _columns(sde, t, x)
     tolerance = 1e-5 if x.dtype is not torch.float64 else 1e-9
     slope = float(jacobians.abs().max())
@@ -92,8 +95,11 @@ def _columns(sde: SDE, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         g = g.to(y.dtype).expand_as(y).reshape(y.shape[0], size)
         return g.unsqueeze(1) if sde.noise is Noise.SCALAR else torch.diag_embed(g)
 
+    def together(y: Tensor) -> Tensor:
+        return flat(y).sum(0)
+
     # samples do not see one another, so the Jacobian of the sum over the batch holds that of every sample
-    jacobian = cast(Tensor, torch.autograd.functional.jacobian(lambda y: flat(y).sum(0), x.detach()))
+    jacobian = cast(Tensor, torch.autograd.functional.jacobian(together, x.detach()))
     with torch.no_grad():
         return flat(x).detach(), jacobian.flatten(3).movedim(2, 0)
 

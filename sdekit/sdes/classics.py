@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import check_numbers
-from ..protocols import Score, as_time, match
+from ..arguments import check_like, check_numbers, check_state, floating
+from ..protocols import Score, as_time, broadcast_shape, match
 from .contract import Additive, Diagonal
 from .process import Time, check_order
 from .transition import ElementwiseTransition
@@ -57,6 +57,8 @@ class GeometricBrownianMotion(Diagonal):
 
     def solution(self, x0: Tensor, w: Tensor, t: Time) -> Tensor:
         """The state x(t) on the path that has W(t) = w."""
+        check_state("x0", x0)
+        check_like("w", w, "x0", x0)
         return x0 * torch.exp(match((self.mu - 0.5 * self.sigma**2) * as_time(t), x0) + self.sigma * w)
 
     def mean(self, x0: Tensor, t: Time) -> Tensor:
@@ -69,6 +71,8 @@ class GeometricBrownianMotion(Diagonal):
 
     def log_prob(self, x: Tensor, x0: Tensor, t: Time) -> Tensor:
         """Log-density `(B,)` of x(t) = x given x0, of the same sign as x: log-normal."""
+        check_state("x", x)
+        check_like("x0", x0, "x", x)
         variance = match(self.sigma**2 * as_time(t), x)
         log_x = torch.log(x / x0)
         deviation = log_x - match((self.mu - 0.5 * self.sigma**2) * as_time(t), x)
@@ -139,6 +143,8 @@ class CIR(Diagonal):
 
     def log_prob(self, x: Tensor, x0: Tensor, t: Time) -> Tensor:
         """Log-density `(B,)` of x(t) = x > 0 given x0: a Poisson mixture of gamma laws, in float64."""
+        check_state("x", x)
+        check_like("x0", x0, "x", x)
         return _sum(torch.logsumexp(self._mixture(x, x0, t)[0], dim=0)).to(x.dtype)
 
     def score_from(self, x0: Tensor) -> Score:
@@ -153,6 +159,7 @@ class CIR(Diagonal):
 
     def stationary_log_prob(self, x: Tensor) -> Tensor:
         """Log-density `(B,)` of the gamma law with shape 2κθ/σ² and rate 2κ/σ² that x(t) tends to."""
+        check_state("x", x)
         rate = 2.0 * self.kappa / self.sigma**2
         shape = rate * self.theta
         return _sum((shape - 1.0) * torch.log(x) - rate * x + shape * math.log(rate) - math.lgamma(shape))
@@ -166,7 +173,7 @@ class CIR(Diagonal):
         v = c * x
         # the terms that count lie around j = √(uv), within some standard deviations (√(uv)/2)^½ of it
         centre = torch.sqrt(u * v).detach()
-        half = math.ceil(9.0 * math.sqrt(0.5 * float(centre.max()))) + 30 if centre.numel() else 1
+        half = math.ceil(9.0 * math.sqrt(0.5 * float(centre.nan_to_num().max()))) + 30
         offsets = torch.arange(-half, half + 1, dtype=torch.float64, device=x.device).reshape(-1, *(1,) * x.ndim)
         j = centre.round() + offsets
         shape = j.clamp_min(0.0) + 2.0 * self.kappa * self.theta / self.sigma**2
@@ -198,10 +205,17 @@ class BrownianBridge(Additive):
 
     def __post_init__(self) -> None:
         check_numbers(self, "duration", "sigma", above=0.0)
+        if not isinstance(self.end, (int, float)):
+            object.__setattr__(self, "end", floating("BrownianBridge: end", self.end))
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """(end − x)/(duration − t)."""
-        return (self.end - x) / match(self.duration - t, x)
+        end = self.end
+        if isinstance(end, Tensor):
+            if broadcast_shape(end, x) != x.shape:
+                raise ValueError(f"BrownianBridge: end of shape {tuple(end.shape)} does not fit a state {tuple(x.shape)}")
+            end = end.to(x)
+        return (end - x) / match(self.duration - t, x)
 
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
         """σ."""

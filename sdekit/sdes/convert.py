@@ -14,6 +14,7 @@ Reference: Kloeden, Platen (1992), section 4.9.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import torch
@@ -84,6 +85,6 @@ def _sum_over_columns(sde: SDE, t: Tensor, x: Tensor, g: Dense) -> Tensor:
         return matrix.expand(*y.shape, count).index_select(-1, k.reshape(1)).squeeze(-1)
 
     def along(k: Tensor, v: Tensor) -> Tensor:
-        return torch.func.jvp(lambda y: column(k, y), (x,), (v,))[1]
+        return torch.func.jvp(partial(column, k), (x,), (v,))[1]
 
     return torch.func.vmap(along)(torch.arange(count, device=x.device), columns.contiguous()).sum(0)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..arguments import check_state
 from ..random import Draws, Purpose, as_draws
 from .linear import Coefficient, LinearSDE
 
@@ -113,5 +114,6 @@ class CriticallyDamped(LinearSDE):
 
     def lift(self, data: Tensor, seed: int | Draws = 0, first: int = 0) -> Tensor:
         """Data `(B, *shape)` with velocities drawn for them: the state `(B, 2, *shape)` at t = 0."""
+        check_state("data", data)
         z = as_draws(seed, first).normal(Purpose.USER, 0, tuple(data.shape), data.dtype, data.device)
         return torch.stack((data, self.velocity_std * z), dim=1)

@@ -106,11 +106,11 @@ class EDM(ConstantScale):
             raise ValueError(f"EDM: expected 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
 
     @property
-    def t_min(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def t_min(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]  # only ever read
         return self.sigma_min
 
     @property
-    def t_max(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def t_max(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]  # only ever read
         return self.sigma_max
 
     def log_sigma_formula(self, t: Tensor) -> Tensor:

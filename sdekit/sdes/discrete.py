@@ -31,16 +31,16 @@ class _Levels(DiffusionProcess):
     levels: int = 1000
 
     @property
-    def t_min(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def t_min(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]  # only ever read
         return 1.0 / self.levels
 
     @property
-    def t_max(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def t_max(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]  # only ever read
         return 1.0
 
 
 @dataclass(frozen=True)
-class SMLD(_Levels, ConstantScale):  # pyright: ignore[reportIncompatibleVariableOverride]
+class SMLD(_Levels, ConstantScale):  # pyright: ignore[reportIncompatibleVariableOverride]  # as above
     """Score matching with Langevin dynamics: s = 1, `σ_k = σ_min (σ_max/σ_min)^(k/(N − 1))`, below σ_0 linear in t.
 
     Args:

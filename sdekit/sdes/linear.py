@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import floating
-from ..protocols import Dense, Diffusion, as_time, match
+from ..protocols import Dense, Diffusion, as_time, broadcast, match
 from .contract import Additive
 from .moments import Coefficients, constant_moments, varying_moments
 from .process import Time, check_order
@@ -99,7 +99,7 @@ class LinearSDE(Additive):
             ValueError: t1 lies before t0.
         """
         check_order(t0, t1)
-        start, end = torch.broadcast_tensors(as_time(t0), as_time(t1))
+        start, end = broadcast(as_time(t0), as_time(t1))
         if self.size is None:
             return self._elementwise(start, end)
         if start.ndim > 0:
@@ -127,7 +127,7 @@ class LinearSDE(Additive):
             )
 
         def at(t: Tensor) -> Coefficients:
-            a, b, noise = torch.broadcast_tensors(*(_tensor(c, t) for c in (self.A, self.b, self.L)))
+            a, b, noise = broadcast(*(_tensor(c, t) for c in (self.A, self.b, self.L)))
             return Coefficients(a[..., None, None], noise.square()[..., None, None], b[..., None])
 
         moments = varying_moments(at, start, end, self.pieces)

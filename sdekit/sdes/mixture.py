@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -43,7 +43,8 @@ class Components(NamedTuple):
     def to(self, device: torch.device) -> Components:
         if self.mean.device == device:
             return self
-        return Components(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
+        log_weight, mean, variance = (part.to(device) for part in self[:3])
+        return Components(log_weight, mean, variance, None if self.basis is None else self.basis.to(device))
 
     def spread(self, v: Tensor) -> Tensor:
         """U diag(variance) Uᵀ v for v `(B, K, S)`."""
@@ -100,7 +101,7 @@ def _carry_elementwise(c: Components, law: ElementwiseTransition, shape: torch.S
 
 def diagonalise(log_weight: Tensor, mean: Tensor, covariance: Tensor) -> Components:
     """Components from their covariance matrices `(…, K, S, S)`."""
-    variance, basis = torch.linalg.eigh(covariance)
+    variance, basis = cast(tuple[Tensor, Tensor], torch.linalg.eigh(covariance))
     return Components(log_weight, mean, variance.clamp_min(0.0), basis)
 
 

@@ -9,10 +9,12 @@ float or `(D,)`, σ a float, `(D,)` or `(D, m)`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from ..arguments import floating
 from ..protocols import as_time
 from .linear import Coefficient, LinearSDE, Value
 from .moments import lasting_moments
@@ -44,8 +46,11 @@ class OrnsteinUhlenbeck(LinearSDE):
 
     def __post_init__(self) -> None:
         for name in ("theta", "mu", "sigma"):
-            if not isinstance(getattr(self, name), (int, float, Tensor)):
-                raise TypeError(f"OrnsteinUhlenbeck: {name} must be a number or a tensor, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, (int, float, Tensor)):
+                raise TypeError(f"OrnsteinUhlenbeck: {name} must be a number or a tensor, got {value!r}")
+            if isinstance(value, Tensor):
+                object.__setattr__(self, name, floating(f"OrnsteinUhlenbeck: {name}", value))
         object.__setattr__(self, "A", -self.theta)
         object.__setattr__(self, "b", _pull(self.theta, self.mu))
         object.__setattr__(self, "L", self.sigma)
@@ -64,7 +69,7 @@ class OrnsteinUhlenbeck(LinearSDE):
             _check_stable(theta)
             return ElementwiseTransition(torch.zeros_like(theta), sigma.square() / (2.0 * theta), offset=mu)
         coefficients = self._coefficients(as_time(0.0))
-        _check_stable(torch.linalg.eigvals(-coefficients.drift).real)
+        _check_stable(cast(Tensor, torch.linalg.eigvals(-coefficients.drift)).real)
         moments = lasting_moments(coefficients)
         mu = torch.as_tensor(self.mu, dtype=torch.float64).expand(self.size)
         return MatrixTransition(torch.zeros_like(moments.multiplier), moments.covariance, mu)

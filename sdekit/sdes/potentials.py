@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..arguments import check_numbers
+from ..arguments import check_numbers, check_state
 from .contract import Additive
 
 Potential = Callable[[Tensor], Tensor]
@@ -74,6 +74,7 @@ class OverdampedLangevin(Additive):
 
     def log_density(self, x: Tensor) -> Tensor:
         """−U(x)/T `(B,)`: the logarithm of the stationary density but for a constant."""
+        check_state("x", x)
         return -_given(self, self.potential)(x) / self.temperature
 
 
@@ -169,6 +170,7 @@ class DoubleWell(Additive):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density `(B,)` of the stationary law exp(−U/T)/Z."""
+        check_state("x", x)
         return -self.potential(x) / self.temperature - x[0].numel() * self._log_normaliser
 
     def variance(self) -> float:

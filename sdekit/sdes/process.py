@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import check_numbers
-from ..protocols import match
+from ..arguments import check_numbers, check_state, check_time
+from ..protocols import as_time, match
 from ..random import Draws, Purpose, as_draws
 from .contract import Additive
 from .transition import ElementwiseTransition
@@ -38,7 +38,8 @@ Formula = Callable[[Tensor], Tensor]
 def _evaluate(formula: Formula, t: Time) -> Tensor:
     """A float64 formula at t, in the dtype of t where that is a floating tensor with dimensions."""
     if not isinstance(t, Tensor):
-        return formula(torch.tensor(t, dtype=torch.float64))
+        return formula(as_time(t))
+    check_time("t", t)
     if t.dtype is torch.float64:
         return formula(t)
     value = formula(t.to(torch.float64))
@@ -59,6 +60,7 @@ class IsotropicGaussian:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density `(B,)`: −‖x‖²/(2 std²) − (D/2) ln(2π std²)."""
+        check_state("x", x)
         log_normaliser = x.shape[1:].numel() * (math.log(self.std) + 0.5 * math.log(2.0 * math.pi))
         return -0.5 * (x / self.std).square().flatten(1).sum(1) - log_normaliser
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from ..phi import phi1
+from ..arguments import floating
 from ..protocols import Calculus, Diffusion, Direction, Function, Noise, match
 from .transition import act, split_state
 
@@ -111,6 +112,9 @@ class Semilinear:
         a = self.linear
         if isinstance(a, bool) or not isinstance(a, (int, float, Tensor)):
             raise TypeError(f"Semilinear: linear must be a float, a tensor or a matrix (D, D), got {a!r}")
+        if isinstance(a, Tensor):
+            a = floating("Semilinear: linear", a)
+            object.__setattr__(self, "linear", a)
         for name in ("nonlinear", "diffusion"):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -123,7 +127,7 @@ class Semilinear:
             )
         if isinstance(a, Tensor) and a.ndim == 2 and a.shape[0] != a.shape[1]:
             raise ValueError(
-                f"Semilinear: a matrix must be square, got {tuple(a.shape)}; for element-wise coefficients on a state "
+                f"Semilinear: linear, a matrix, must be square, got {tuple(a.shape)}; for element-wise coefficients on a state "
                 f"(B, D, E) write them as (1, D, E)"
             )
         # a matrix that is being learned may change between steps
@@ -166,10 +170,12 @@ class Semilinear:
         return _powers(a, h, x)
 
 
-def _eigen(a: Tensor) -> Any:
+def _eigen(a: Tensor) -> tuple[Tensor, Tensor] | None:
     """Eigenvalues and eigenvectors of a symmetric matrix, in float64; None of any other."""
     wide = a.to(torch.float64)
-    return torch.linalg.eigh(wide) if torch.equal(wide, wide.mT) else None
+    if not torch.equal(wide, wide.mT):
+        return None
+    return cast(tuple[Tensor, Tensor], torch.linalg.eigh(wide))
 
 
 def _powers(a: Tensor, h: float | Tensor, x: Tensor) -> _Powers:
@@ -181,5 +187,5 @@ def _powers(a: Tensor, h: float | Tensor, x: Tensor) -> _Powers:
     # a left half of hA and a right half of I: the step multiplies one of the two only
     scaled = block * span
     scaled[..., :size, size:] = torch.eye(size, dtype=torch.float64, device=x.device)
-    e = torch.linalg.matrix_exp(scaled)
+    e = torch.matrix_exp(scaled)
     return _Powers(e[..., :size, :size], e[..., :size, size:], match(h, x) if isinstance(h, Tensor) else h)

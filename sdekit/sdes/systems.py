@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from ..arguments import check_numbers
+from ..arguments import check_numbers, check_state
 from .contract import Additive, Diagonal
 
 
@@ -21,7 +22,7 @@ def _along_system(values: tuple[float, ...], x: Tensor) -> Tensor:
 
 def _parts(owner: object, x: Tensor, count: int) -> tuple[Tensor, ...]:
     if x.ndim < 2 or x.shape[1] != count:
-        raise ValueError(f"{type(owner).__name__}: the state must be (B, {count}, …), got {tuple(x.shape)}")
+        raise ValueError(f"{type(owner).__name__}: the state x must be (B, {count}, …), got {tuple(x.shape)}")
     return x.unbind(1)
 
 
@@ -75,6 +76,7 @@ class LotkaVolterra(Diagonal):
 
     def invariant(self, x: Tensor) -> Tensor:
         """V `(B, *shape)`, whose mean grows at the rate `invariant_rate`."""
+        check_state("x", x)
         prey, predators = _parts(self, x, 2)
         return (
             self.delta * prey - self.gamma * torch.log(prey) + self.beta * predators - self.alpha * torch.log(predators)
@@ -183,6 +185,6 @@ class FitzHughNagumo(Additive):
             ],
             dtype=torch.float64,
         )
-        roots = torch.linalg.eigvals(companion)
+        roots = cast(Tensor, torch.linalg.eigvals(companion))
         v = roots.real[roots.imag.abs() < 1e-9 * (1.0 + roots.abs())]
         return torch.stack((v, (v + self.a) / self.b), dim=1)

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from ..arguments import check_like, check_state
 from ..protocols import match
 from ..random import Draws, Purpose, as_draws
 
@@ -53,7 +55,7 @@ def column(vector: Tensor, x: Tensor) -> Tensor:
 
 def square_root(covariance: Tensor) -> Tensor:
     """R with `R Rᵀ = C`, for C that may be singular, as it is over short times where not every component has noise."""
-    values, vectors = torch.linalg.eigh(covariance)
+    values, vectors = cast(tuple[Tensor, Tensor], torch.linalg.eigh(covariance))
     return vectors * values.clamp_min(0.0).sqrt().unsqueeze(-2)
 
 
@@ -73,17 +75,21 @@ class ElementwiseTransition:
         return self.variance.sqrt()
 
     def mean(self, x: Tensor) -> Tensor:
+        check_state("x", x)
         return match(self.multiplier, x) * x + match(self.offset, x)
 
     def sample(
         self, x: Tensor, seed: int | Draws = 0, first: int = 0, purpose: Purpose = Purpose.PATH, step: int = 0
     ) -> Tensor:
         """One draw for every sample of x; draw i depends on (seed, first + i) and on x_i only."""
+        check_state("x", x)
         z = as_draws(seed, first).normal(purpose, step, tuple(x.shape), x.dtype, x.device)
         return self.mean(x) + match(self.std, x) * z
 
     def log_prob(self, x1: Tensor, x0: Tensor) -> Tensor:
         """The log-density of x1 given x0, shape `(B,)`."""
+        check_state("x1", x1)
+        check_like("x0", x0, "x1", x1)
         variance = torch.as_tensor(match(self.variance, x1))
         terms = (x1 - self.mean(x0)).square() / variance + torch.log(2.0 * math.pi * variance)
         return -0.5 * terms.expand_as(x1).flatten(1).sum(1)
@@ -102,20 +108,25 @@ class MatrixTransition:
     offset: Tensor
 
     def mean(self, x: Tensor) -> Tensor:
+        check_state("x", x)
         return act(self.multiplier, x) + column(self.offset, x)
 
     def sample(
         self, x: Tensor, seed: int | Draws = 0, first: int = 0, purpose: Purpose = Purpose.PATH, step: int = 0
     ) -> Tensor:
         """One draw for every sample of x; draw i depends on (seed, first + i) and on x_i only."""
+        check_state("x", x)
         z = as_draws(seed, first).normal(purpose, step, tuple(x.shape), x.dtype, x.device)
         return self.mean(x) + act(square_root(self.covariance), z)
 
     def log_prob(self, x1: Tensor, x0: Tensor) -> Tensor:
         """The log-density of x1 given x0, shape `(B,)`; C must be regular."""
-        root = torch.linalg.cholesky(self.covariance)
+        root = cast(Tensor, torch.linalg.cholesky(self.covariance))
+        check_state("x1", x1)
+        check_like("x0", x0, "x1", x1)
         deviation = split_state((x1 - self.mean(x0)).to(root.dtype), root.shape[-1])
-        white = torch.linalg.solve_triangular(root.expand(len(x1), *root.shape[-2:]), deviation, upper=False)
+        roots = root.expand(len(x1), *root.shape[-2:])
+        white = cast(Tensor, torch.linalg.solve_triangular(roots, deviation, upper=False))
         half_log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1) * deviation.shape[-1]
         size = deviation.shape[1:].numel()
         return (-0.5 * white.square().sum((1, 2)) - half_log_det - 0.5 * size * math.log(2.0 * math.pi)).to(x1.dtype)

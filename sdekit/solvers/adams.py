@@ -17,7 +17,7 @@ Reference: Hairer, Nørsett, Wanner (1993), §III.1 and III.5; Shampine, Gordon 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -50,7 +50,8 @@ def quadrature(nodes: Tensor, count: Tensor) -> Tensor:
     unit = torch.eye(n, dtype=nodes.dtype, device=nodes.device)
     system = torch.where(both, nodes[:, None, :] ** power[:, None], unit)
     # `solve_ex` waits for no device, and a sample that has gone wrong spoils its own weights only
-    return torch.linalg.solve_ex(system, torch.where(filled, 1.0 / (power + 1), 0.0).to(nodes.dtype)).result
+    moments = torch.where(filled, 1.0 / (power + 1), 0.0).to(nodes.dtype)
+    return cast(Tensor, torch.linalg.solve_ex(system, moments).result)
 
 
 @dataclass(frozen=True)

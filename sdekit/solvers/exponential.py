@@ -31,8 +31,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import check_state
 from ..errors import Incompatible
-from ..protocols import Affine, Increment, Score, Span, match
+from ..protocols import Affine, Increment, Score, Span, broadcast, match, time_beside
 from ..random import Purpose
 
 # 24 Gauss–Legendre points integrate κ times a polynomial to rounding for every h that a sampler takes (up to 30)
@@ -58,7 +59,8 @@ def denoise(process: Affine, score: Score, t: Tensor | float, x: Tensor) -> Tens
 
     Reference: Robbins (1956); Efron (2011), J. Am. Stat. Assoc. 106, equation 1.4 (Tweedie's formula).
     """
-    time = torch.as_tensor(t, dtype=torch.float64)
+    check_state("x", x)
+    time = time_beside(t, x)
     value = score(time.to(x.dtype) if time.ndim else time, x)
     return match(1.0 / process.scale(time), x) * (x + match(process.std(time).square(), x) * value)
 
@@ -115,9 +117,9 @@ class Leg(NamedTuple):
         """Weights of values known at these clock times, the first of which takes what the others leave of `total`."""
         if len(clocks) == 1:
             return [self.total]
-        nodes = torch.stack(torch.broadcast_tensors(*clocks), -1)
+        nodes = torch.stack(broadcast(*clocks), -1)
         nodes = (nodes - self.clock0.unsqueeze(-1)) / (self.clock1 - self.clock0).unsqueeze(-1)
-        weights = []
+        weights: list[Tensor] = []
         for j in range(1, len(clocks)):
             others = torch.cat((nodes[..., :j], nodes[..., j + 1 :]), -1).unsqueeze(-1)
             basis = ((points(others) - others) / (nodes[..., j, None, None] - others)).prod(-2)

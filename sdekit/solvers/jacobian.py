@@ -8,7 +8,7 @@ D.) The memory is B·D², which is what bounds the size of a state that an impli
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -87,7 +87,8 @@ class Factors(NamedTuple):
 
     def solve(self, y: Tensor) -> Tensor:
         """`(I − c J)⁻¹ y` for y of the shape of the state."""
-        return torch.linalg.lu_solve(self.lu, self.pivots, y.reshape(len(y), -1, 1)).reshape(y.shape)
+        flat = y.reshape(len(y), -1, 1)
+        return cast(Tensor, torch.linalg.lu_solve(self.lu, self.pivots, flat)).reshape(y.shape)
 
 
 def factorize(jacobian: Tensor, c: float | Tensor) -> Factors:
@@ -95,5 +96,5 @@ def factorize(jacobian: Tensor, c: float | Tensor) -> Factors:
     if isinstance(c, Tensor) and c.ndim > 0:
         c = c.reshape(-1, 1, 1)
     eye = torch.eye(jacobian.shape[-1], dtype=jacobian.dtype, device=jacobian.device)
-    lu, pivots, _ = torch.linalg.lu_factor_ex(eye - jacobian * c)
+    lu, pivots, _ = cast(tuple[Tensor, Tensor, Tensor], torch.linalg.lu_factor_ex(eye - jacobian * c))
     return Factors(lu, pivots)

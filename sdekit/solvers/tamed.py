@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, advance, diffuse, expand
+from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, advance, diffuse, sample_norm
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class TamedEuler:
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         f, h = sde.drift(span.t0, x), span.h
-        size = expand(torch.linalg.vector_norm(f.flatten(1), dim=1), x)
-        mean = advance(x, f / (1 + size * abs(h)), h)
+        mean = advance(x, f / (1 + sample_norm(f) * abs(h)), h)
         if dw is None:
             return Step(mean, mean=mean)
         return Step(diffuse(mean, sde.diffusion(span.t0, x), dw.W), mean=mean)

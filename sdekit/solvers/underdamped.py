@@ -47,7 +47,7 @@ def _noise(dw: Increment | None, solver: object) -> Increment:
     """What acts on the velocities."""
     if dw is None:
         raise Incompatible(f"{type(solver).__name__} needs the noise of UnderdampedLangevin; for an ODE use Dopri5()")
-    return Increment(*(None if part is None else part[:, 1] for part in dw))  # type: ignore[arg-type]
+    return dw.map(lambda part: part[:, 1])
 
 
 class _Coefficients:

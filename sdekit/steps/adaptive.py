@@ -318,7 +318,8 @@ class AdaptivePace:
     def leave_host(self) -> None:
         """Go on with tensors: for a graph, or where states are not plain tensors."""
         if self._host is not None:
-            self._host, self.progress = None, Progress(*map(torch.from_numpy, self.progress))
+            numbers: Sequence[Any] = self.progress
+            self._host, self.progress = None, Progress(*(torch.from_numpy(n) for n in numbers))
 
     def next(self) -> Span | None:
         if not self.progress.active.any():

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from ..protocols import Problem, Span, Step, as_time, expand
+from ..protocols import Problem, Span, Step, as_time, broadcast, expand
 
 _WINDOW = 256  # times that are made together
 
@@ -61,7 +62,7 @@ class FixedPace:
         start, times, nodes = self._window
         if not 0 <= i - start < len(nodes):
             made = self._nodes(torch.arange(i, min(i + _WINDOW, self.steps + 1)))
-            start, times, nodes = self._window = (i, made.unbind(0), made.tolist())
+            start, times, nodes = self._window = (i, made.unbind(0), cast(list[float], made.tolist()))
         return nodes[i - start], times[i - start]
 
     def ahead(self, count: int) -> tuple[Tensor, Tensor]:
@@ -71,7 +72,7 @@ class FixedPace:
             times = self._nodes(torch.arange(first, first + count + 1))
         else:
             every = (self._time(self._node(i)) for i in range(first, first + count + 1))
-            times = torch.stack(torch.broadcast_tensors(*every))
+            times = torch.stack(broadcast(*every))
         h = times.diff(dim=0)
         return times, h.to(self._problem.x.dtype) if h.ndim > 1 else h
 
@@ -168,13 +169,15 @@ class TimeGrid:
     times: Sequence[float] | Tensor
 
     def __post_init__(self) -> None:
-        times = as_time(self.times).detach()
+        times = as_time(self.times, what="TimeGrid: times").detach()
         if times.ndim != 1 or len(times) < 2:
-            raise ValueError(f"TimeGrid takes at least two times, got {self.times!r}")
+            raise ValueError(f"TimeGrid: times must be a list of at least two, got {self.times!r}")
         gaps = times.diff()
         if not bool(torch.isfinite(times).all()) or not (bool((gaps > 0).all()) or bool((gaps < 0).all())):
-            raise ValueError("TimeGrid: times must be finite and strictly increasing or strictly decreasing")
-        object.__setattr__(self, "times", tuple(times.tolist()))
+            raise ValueError(
+                f"TimeGrid: times must be finite and strictly increasing or strictly decreasing, got {times.tolist()}"
+            )
+        object.__setattr__(self, "times", tuple(float(t) for t in times))
 
     @property
     def adaptive(self) -> bool:

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..arguments import check_has, check_number
+from ..arguments import check_has, check_number, floating
 from ..protocols import Affine
 from .fixed import TimeGrid
 
@@ -146,11 +146,11 @@ def sigma_grid(process: Affine, sigmas: Sequence[float] | Tensor) -> TimeGrid:
     Raises:
         ValueError: negative levels, or times that are not strictly monotone.
     """
-    levels = torch.as_tensor(sigmas, dtype=torch.float64).reshape(-1)
-    if not bool((levels >= 0).all()):
-        raise ValueError(f"sigma_grid: noise levels must be 0 or more, got {levels.tolist()}")
-    times = process.time(levels.clamp_min(1e-300).log()).tolist()
-    return TimeGrid([_zero_time(process) if level == 0 else t for level, t in zip(levels.tolist(), times, strict=True)])
+    levels = floating("sigmas", sigmas).to(torch.float64)
+    if levels.ndim != 1 or len(levels) < 2 or not bool((levels >= 0).all()) or len(set((levels.diff() > 0).tolist())) != 1:
+        raise ValueError(f"sigmas: expected noise levels of 0 or more that all rise or all fall, got {levels.tolist()}")
+    times = process.time(levels.clamp_min(1e-300).log())
+    return TimeGrid([float(t) if level > 0 else _zero_time(process) for level, t in zip(levels, times, strict=True)])
 
 
 def interpolate(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
