@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .extras import advice
+
 if TYPE_CHECKING:
     from . import editing, interop, inverse, losses, recipes
     from .data import (
@@ -191,11 +193,15 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name in _ROOMS:
-        return import_module(f".{name}", __name__)
-    if name not in _HOME_OF:
+    if name not in (*_ROOMS, *_HOME_OF):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    try:
+        home = import_module(f".{_HOME_OF.get(name, name)}", __name__)
+    except ImportError as problem:
+        if advice(problem) is None:
+            raise
+        raise ImportError(advice(problem), name=problem.name) from problem
+    return home if name in _ROOMS else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,6 @@ after SIGINT. `--debug` anywhere shows the traceback.
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,13 +16,25 @@ from cyclopts import CycloptsError
 
 from .commands import app
 from .errors import CheckpointWarning, DataWarning, UserError
+from .extras import advice
 
 USER_ERROR, INTERRUPTED = 2, 130
 _OURS = (CheckpointWarning, DataWarning)
+_NO_ROOM = "can't allocate memory"  # how torch says it on a CPU
 
 
-def _one_line(problem: BaseException) -> str:
-    return " ".join(str(problem).split()) or type(problem).__name__
+def _one_line(problem: object) -> str:
+    text = " ".join(str(problem).split()) or type(problem).__name__
+    return "".join(c if c.isprintable() else "?" for c in text)  # names of files may hold what steers a terminal
+
+
+def _explained(problem: Exception) -> str | None:
+    """What there is to say of what the user can mend; None of anything else."""
+    if isinstance(problem, ImportError):
+        return advice(problem)
+    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError" or _NO_ROOM in str(problem):
+        return "this does not fit into memory; try a smaller batch, network or image"
+    return _one_line(problem) if isinstance(problem, (UserError, OSError, ValueError)) else None
 
 
 @contextmanager
@@ -36,7 +47,7 @@ def _notes() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, _OURS):
-                print(f"note: {message}", file=sys.stderr)  # noqa: T201
+                print(f"note: {_one_line(message)}", file=sys.stderr)  # noqa: T201
             else:
                 usual(message, category, *place, **more)
 
@@ -63,11 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (UserError, OSError, ValueError) as problem:
-        if debug:
+    except Exception as problem:
+        said = _explained(problem)
+        if debug or said is None:
             raise
-        print(f"sdekit-generative: error: {_one_line(problem)}", file=sys.stderr)  # noqa: T201
+        print(f"sdekit-generative: error: {said}", file=sys.stderr)  # noqa: T201
         return USER_ERROR

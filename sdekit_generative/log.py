@@ -26,6 +26,10 @@ class Seal:
     length: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        if type(self.length) is not int or not isinstance(self.sha256, str):
+            raise TypeError("the seal of the log is none")
+
     @classmethod
     def of(cls, content: bytes) -> Seal:
         return cls(len(content), hashlib.sha256(content).hexdigest())

@@ -235,8 +235,10 @@ def _trained(path: Path, which: str, average: float | None) -> tuple[ScoreModel,
     place, saved = run.newest() if which == "newest" else run.best()
     try:
         recipe = decode(saved.state["recipe"], Recipe)
-        channels, height, width = saved.state["shape"]
-        model = recipe.build((channels, height, width), saved.state["levels"])
+        (channels, height, width), levels = saved.state["shape"], saved.state["levels"]
+        if type(levels) is not int or not 2 <= levels <= 256:
+            raise ValueError(f"levels is {levels!r}")
+        model = recipe.build((channels, height, width), levels)
         copy_into(model.network.state_dict(), saved.tensors["model"], "model")  # for what is not averaged
         weights = saved.tensors["ema"] if average is None else reconstruct(path, average, saved.state["ema_updates"])
         copy_into(dict(model.network.named_parameters()), weights, "ema")

@@ -150,7 +150,7 @@ def _restore(trainer: Trainer, saved: Checkpoint, folder: Path) -> None:
         trainer.restore(saved)
     except CheckpointError as problem:
         raise CheckpointError(f"{folder}: {problem}") from None
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
         raise CheckpointError(f"{folder}: not the checkpoint of a run ({problem!r})") from None
 
 
@@ -163,7 +163,7 @@ def _recorded(run: Run, saved: Checkpoint | None) -> tuple[Recipe, str | None, B
         log = state.get("log")
         made = Before(int(state["threads"]), int(state.get("processes", 1)), None if log is None else Seal(**log))
         return decode(state["recipe"], Recipe), state["images"], made
-    except (KeyError, TypeError, ValueError, RecipeError) as problem:
+    except (KeyError, TypeError, ValueError, OverflowError, RecipeError) as problem:
         raise CheckpointError(f"{run.folder}: not the checkpoint of a run ({problem})") from None
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..errors import RecipeError, UserError
+from ..errors import UserError
 from .app import app
 from .options import Changes, Count, changes, say
-
-if TYPE_CHECKING:
-    from ..recipes import Recipe
 
 _SIZES = {"Cifar10": 32, "Digits": 8}  # of data that have one size only
 
@@ -47,9 +42,9 @@ def import_(
         place=value, to change the recipe where the checkpoint differs from it, such as network.blocks=8.
     """
     from ..interop.importing import import_checkpoint
-    from ..recipes import override
+    from ..recipes import find, override
 
-    chosen = override(_recipe(recipe), changes(set_))
+    chosen = override(find(recipe), changes(set_))
     side = size or getattr(chosen.data, "size", _SIZES.get(type(chosen.data).__name__))
     if not isinstance(side, int):
         raise UserError(f"--size: the recipe {recipe} does not say the size of its images; give --size")
@@ -58,15 +53,3 @@ def import_(
     moments = "" if saved.moments is None else ", with the optimiser's state"
     say(f"{out}: {averaged} weights at step {saved.step or 0}{moments}; sample: sdekit-generative sample {out}")
     return 0
-
-
-def _recipe(name: str) -> Recipe:
-    """A recipe by its name, or from its file."""
-    from ..recipes import Recipe, decode, find
-
-    if not name.endswith(".json"):
-        return find(name)
-    try:
-        return decode(json.loads(Path(name).read_bytes()), Recipe)
-    except (OSError, ValueError, RecursionError) as problem:
-        raise RecipeError(f"{name}: cannot be read ({problem})") from None

@@ -11,8 +11,6 @@ Works at any size and with any options of NCSN++, DDPM++, DDPM and NCSNv2; `sett
 
 from __future__ import annotations
 
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, UserError
 from ..networks.ncsnpp import NCSNpp
 from ..networks.ncsnv2 import NCSNv2
+from ..pth import read_pth
 from .layout import Entry, ncsnpp_entries, ncsnv2_entries
 from .settings import Settings, settings
 
@@ -178,10 +177,8 @@ def read(path: str | Path) -> Saved:
     """
     path = Path(path)
     try:
-        with _numpy_scalars(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that torch does not expect: they are refused or they are read
-            _check_sums(path)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with _numpy_scalars():
+            content = read_pth(path)
     except OSError as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem.strerror or problem})") from None
     except Exception as problem:  # a damaged file may fail in any way
@@ -191,14 +188,6 @@ def read(path: str | Path) -> Saved:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected a state dict or a checkpoint, got {type(content).__name__}")
     return _sorted_out(path, content)
-
-
-def _check_sums(path: Path) -> None:
-    """Raises ValueError where a part of the file is not what its checksum says: torch does not look at them."""
-    if zipfile.is_zipfile(path):  # files of torch before 1.6 are not, and have no checksums
-        with zipfile.ZipFile(path) as file:
-            if file.testzip() is not None:
-                raise ValueError("checksum")
 
 
 def _numpy_scalars() -> AbstractContextManager[None]:

@@ -14,7 +14,6 @@ and real images pass through the same rounding.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from ..data import shown
 from ..data.digits import LEVELS
 from ..errors import DataError, UserError
+from ..pth import read_pth
 from .classifier import as_input, pretrained
 from .inception import Inception, Resize
 
@@ -168,9 +168,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle protocol: what cannot be read is said below
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_pth(path)
     except Exception as problem:  # unpickling a file that is none raises whatever its bytes come to
         raise UserError(f"{path}: cannot be read as weights ({' '.join(str(problem).split())[:150]})") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state

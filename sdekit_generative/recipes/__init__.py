@@ -26,11 +26,22 @@ def find(name: str) -> Recipe:
 def read(file: Path) -> Recipe:
     """The recipe in a file. Raises RecipeError that names the file and what is wrong with it."""
     try:
-        return decode(json.loads(file.read_bytes()), Recipe)
+        if file.exists() and not file.is_file():  # a pipe or a device would be read for ever
+            raise ValueError("not a file")
+        return decode(json.loads(file.read_bytes(), object_pairs_hook=_once), Recipe)
     except (OSError, ValueError, RecursionError) as problem:
         raise RecipeError(f"{file}: cannot be read ({problem})") from None
     except RecipeError as problem:
         raise RecipeError(f"{file}: {problem}") from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON, in which every name stands once: of two values, nobody knows which was meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RecipeError(f"{next(n for n in names if names.count(n) > 1)} is said twice")
+    return found
 
 
 __all__ = [

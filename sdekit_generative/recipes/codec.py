@@ -86,7 +86,7 @@ def _decode_plain(data: Any, expected: Any, place: str) -> Any:
         if not isinstance(data, (list, tuple)):
             data = [data]
         return tuple(_decode_plain(item, typing.get_args(expected)[0], place) for item in data)
-    if expected is float and isinstance(data, int) and not isinstance(data, bool):
+    if expected is float and isinstance(data, int) and not isinstance(data, bool) and abs(data) < 10**300:
         return float(data)
     if isinstance(data, bool) != (expected is bool) or not isinstance(data, expected):
         raise RecipeError(f"{place}: expected {expected.__name__}, got {data!r}")

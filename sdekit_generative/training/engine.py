@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -148,12 +149,19 @@ class Trainer:
         copy_into(self.model.network.state_dict(), checkpoint.tensors["model"], "model")
         copy_into(self.ema.averages, checkpoint.tensors["ema"], "ema")
         self._update.restore(checkpoint.tensors["optimizer"], checkpoint.state)
-        self.steps_done = int(checkpoint.state["steps_done"])
-        self.ema.updates = int(checkpoint.state["ema_updates"])
+        self.steps_done = _count(checkpoint.state, "steps_done")
+        self.ema.updates = _count(checkpoint.state, "ema_updates")
         for average in self.power_emas:
             group = f"power-{average.width:g}"
             copy_into(average.averages, checkpoint.tensors[group], group)
             average.updates = self.ema.updates
+
+
+def _count(state: Mapping[str, Any], name: str) -> int:
+    value = state[name]
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is {value!r}")
+    return value
 
 
 def _check_labels(model: ScoreModel, images: Dataset, wanted: bool) -> None:
@@ -161,7 +169,9 @@ def _check_labels(model: ScoreModel, images: Dataset, wanted: bool) -> None:
     if not wanted:
         return
     if images.labels is None:
-        raise DataError("the recipe is for images with classes, and these have none; see data.classes, or network.classes")
+        raise DataError(
+            "the recipe is for images with classes, and these have none; see data.classes, or network.classes"
+        )
     largest, known = int(images.labels.max()), getattr(getattr(model.network, "config", None), "classes", 0)
     if known and largest >= known:
         raise DataError(f"the images have classes up to {largest}; set network.classes to {largest + 1}, not {known}")
