@@ -54,6 +54,7 @@ class ScoreModel:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         found = next(self.network.parameters(), None)
         return torch.device("cpu") if found is None else found.device
 
@@ -137,6 +138,7 @@ class ClassifierGuided:
 
     @property
     def process(self) -> DiffusionProcess:
+        """The score's."""
         return self.score.process
 
     def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:

@@ -118,6 +118,7 @@ class PC:
         check_number("PC: t_end", self.t_end, least=0.0)
 
     def solver(self) -> Solver:
+        """Predictor and corrector, as `solve` takes them."""
         predictor = ReverseDiffusion()
         if self.corrections == 0:
             return predictor

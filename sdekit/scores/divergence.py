@@ -91,6 +91,7 @@ class Exact:
 
     @property
     def exact(self) -> bool:
+        """Whether the divergence has no random error."""
         return True
 
     def draw(self, draws: Draws, x: Tensor, start: int = 0) -> Tensor | None:
@@ -138,6 +139,7 @@ class Hutchinson:
 
     @property
     def exact(self) -> bool:
+        """Whether the divergence has no random error."""
         return False
 
     def draw(self, draws: Draws, x: Tensor, start: int = 0) -> Tensor:
@@ -183,6 +185,7 @@ class HutchPlusPlus:
 
     @property
     def exact(self) -> bool:
+        """Whether the divergence has no random error."""
         return False
 
     @property

@@ -57,6 +57,7 @@ class Pilots:
 
     @property
     def flow(self) -> ReverseSDE:
+        """The probability flow that the pilots follow."""
         return probability_flow(self.process, self.score)
 
     @property

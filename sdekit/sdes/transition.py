@@ -72,9 +72,11 @@ class ElementwiseTransition:
 
     @property
     def std(self) -> Tensor:
+        """The square root of the variance."""
         return self.variance.sqrt()
 
     def mean(self, x: Tensor) -> Tensor:
+        """E[x(t1) | x(t0) = x] = multiplier x + offset, of the shape of x."""
         check_state("x", x)
         return match(self.multiplier, x) * x + match(self.offset, x)
 
@@ -108,6 +110,7 @@ class MatrixTransition:
     offset: Tensor
 
     def mean(self, x: Tensor) -> Tensor:
+        """E[x(t1) | x(t0) = x] = Φ x + offset, of the shape of x."""
         check_state("x", x)
         return act(self.multiplier, x) + column(self.offset, x)
 

@@ -94,10 +94,12 @@ class ExponentialAdams:
 
     @property
     def form(self) -> Form:
+        """What is held as a polynomial along a step."""
         return DataForm()
 
     @property
     def corrector(self) -> int:
+        """Number of values in the corrector; 0: none."""
         return 0
 
     @property
@@ -223,6 +225,7 @@ class DEIS(ExponentialAdams):
 
     @property
     def form(self) -> Form:
+        """The noise ε."""
         return NoiseForm()
 
 
@@ -246,6 +249,7 @@ class UniPC(ExponentialAdams):
 
     @property
     def corrector(self) -> int:
+        """One value more than the predictor has."""
         return self.order + 1
 
 
@@ -262,7 +266,7 @@ class SASolver(ExponentialAdams):
     """
 
     order: int = 3
-    corrector: int = 4  # pyright: ignore[reportIncompatibleMethodOverride]
+    corrector: int = 4  # pyright: ignore[reportIncompatibleMethodOverride]  # a field in place of a property
     eta: float | None = None
 
     def __post_init__(self) -> None:
@@ -302,8 +306,10 @@ class AngularAdams(ExponentialAdams):
 
     @property
     def form(self) -> Form:
+        """Karras's F."""
         return VelocityForm(self.sigma_data)
 
     @property
     def corrector(self) -> int:
+        """One value more than the predictor has."""
         return self.order + 1

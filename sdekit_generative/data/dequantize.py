@@ -109,6 +109,7 @@ class DataRange:
 
     @property
     def width(self) -> float:
+        """The length of the range."""
         return self.high - self.low
 
     def enter(self, y: Tensor) -> Tensor:

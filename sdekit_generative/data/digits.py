@@ -23,6 +23,7 @@ class Digits:
     """The bundled digits: images `(1797, 1, 8, 8)`, 17 levels, labels 0 to 9."""
 
     def load(self) -> Dataset:
+        """Read them from the package."""
         with (
             as_file(files("sdekit_generative.data") / "digits.npz") as path,
             np.load(path, allow_pickle=False) as arrays,

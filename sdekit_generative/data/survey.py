@@ -48,6 +48,7 @@ class Survey:
 
     @property
     def sigma_max(self) -> float:
+        """The largest distance rounded up to two digits: a σ_max for a VE process, as Song, Ermon (2020) advise."""
         unit = 10.0 ** (math.floor(math.log10(max(self.largest_distance, 1e-9))) - 1)
         return round(math.ceil(self.largest_distance / unit - 1e-9) * unit, 10)
 

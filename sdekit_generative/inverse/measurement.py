@@ -77,6 +77,7 @@ class Measurement:
 
     @property
     def linear(self) -> bool:
+        """Whether the operator has an adjoint."""
         return hasattr(self.operator, "adjoint")
 
     def require_linear(self, name: str) -> None:

@@ -26,7 +26,7 @@ def rate(process: Affine, t: Tensor) -> Tensor:
 
 
 def ends(process: Affine) -> tuple[float, float]:
-    """C at t_min and at t_max."""
+    """The values of c at t_min and at t_max."""
     return float(process.log_sigma(process.t_min)), float(process.log_sigma(process.t_max))
 
 

@@ -63,16 +63,19 @@ class Collected:
 
     @property
     def moments(self) -> Moments:
+        """Of all features. Raises UserError where there are none."""
         if self._moments is None:
             raise UserError("images: there are none")
         return self._moments
 
     @property
     def features(self) -> Tensor | None:
+        """`(N, F)`, None where they are not kept."""
         return torch.cat(self._features) if self._features else None
 
     @property
     def logits(self) -> Tensor | None:
+        """`(N, classes)`, None where they are not kept or the network has none."""
         logits = [part for part in self._logits if part is not None]
         return torch.cat(logits) if logits and len(logits) == len(self._logits) else None
 

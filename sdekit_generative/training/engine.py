@@ -71,6 +71,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
+        """Whether all steps have been made."""
         return self.steps_done >= self.training.steps
 
     def step(self) -> float:
