@@ -113,7 +113,8 @@ class _MixtureLaw:
             given, missing = ("a time t", "a process") if process is None else ("a process", "a time t")
             raise ValueError(f"{given} was given without {missing}: call log_prob(x) or log_prob(x, process, t)")
         points = self._points(x)
-        law = _AT_REST if process is None or t is None else process.marginal(t if isinstance(t, float) else time_beside(t, x))
+        at_rest = process is None or t is None
+        law = _AT_REST if at_rest else process.marginal(t if isinstance(t, float) else time_beside(t, x))
         return posterior(self._components.to(x.device), law, points, self._shape)
 
     def _points(self, x: Tensor) -> Tensor:
@@ -226,7 +227,9 @@ def _checked(covariance: Tensor, mean: Tensor) -> Tensor:
     count, size = mean.shape
     if covariance.shape != (count, size, size):
         expected = (size, size) if count == 1 else (count, size, size)
-        raise ValueError(f"covariances (cov, covs) must be {expected} on flattened samples, got shape {tuple(covariance.shape)}")
+        raise ValueError(
+            f"covariances (cov, covs) must be {expected} on flattened samples, got shape {tuple(covariance.shape)}"
+        )
     if not bool(torch.isfinite(covariance).all()):
         raise ValueError(f"covariances (cov, covs) must be finite, got {covariance.tolist()}")
     scale = covariance.abs().amax((1, 2), keepdim=True)

@@ -77,11 +77,16 @@ def check_state(what: str, x: object) -> None:
         raise ValueError(f"{what} is on the meta device and has no values")
 
 
-def check_like(what: str, value: object, like_what: str, like: Tensor) -> None:
-    """Raise unless value is a floating tensor of the shape of `like`, beside which it stands."""
+def spreads(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether a tensor of this shape broadcasts to the other, and leaves that as it is."""
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to)))  # noqa: B905
+
+
+def check_like(what: str, value: object, like_what: str, like: Tensor, spread: bool = False) -> None:
+    """Raise unless value is a floating tensor of the shape of `like`, beside which it stands, or one that spreads to it."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{what}: expected a tensor shaped like {like_what}, got {type(value).__name__}")
-    if value.shape != like.shape:
+    if value.shape != like.shape and not (spread and spreads(value.shape, like.shape)):
         raise ValueError(
             f"{what}: expected the shape of {like_what}, {tuple(like.shape)}, got shape {tuple(value.shape)}"
         )

@@ -21,6 +21,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from .arguments import floating
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -38,8 +40,9 @@ class Moments:
     @classmethod
     def of(cls, samples: Tensor, full: bool = False) -> Moments:
         """Of samples `(N, *shape)`, N of 1 or more. Raises ValueError for none."""
+        samples = floating("samples", samples)
         if samples.ndim < 1 or len(samples) == 0:
-            raise ValueError(f"moments: expected samples (N, *shape) with N of 1 or more, got {tuple(samples.shape)}")
+            raise ValueError(f"samples: expected samples (N, *shape) with N of 1 or more, got {tuple(samples.shape)}")
         samples = samples.detach().to(torch.float64)
         mean = samples.mean(0)
         apart = samples - mean

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
-from .arguments import check_time
+from .arguments import check_time, spreads
 from .random import Draws, Purpose
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -363,15 +363,7 @@ def as_time(t: float | Sequence[float] | Tensor, device: torch.device | None = N
 def time_beside(t: float | Tensor, x: Tensor, what: str = "t") -> Tensor:
     """A time for the states x: float64, 0-d or `(B, 1, …, 1)`. Raises ValueError where it would spread x."""
     time = as_time(t, x.device, what)
-    if time.ndim > 0 and (time.ndim > x.ndim or broadcast_shape(time, x) != x.shape):
+    if not spreads(time.shape, x.shape):
         each = (len(x), *(1,) * (x.ndim - 1))
         raise ValueError(f"{what}: expected a number, 0-d or {each}, got shape {tuple(time.shape)}")
     return time
-
-
-def broadcast_shape(a: Tensor, b: Tensor) -> torch.Size | None:
-    """The shape of both together, None where they do not fit."""
-    try:
-        return torch.broadcast_shapes(a.shape, b.shape)
-    except RuntimeError:
-        return None

@@ -40,7 +40,8 @@ def quantiles(samples: Tensor, levels: Sequence[float], group: Processes | None 
     count = int(group.sum(torch.tensor(len(samples))))
     holes = int(group.sum(torch.isnan(samples).sum()))
     if count == 0 or holes:
-        raise ValueError("samples: got none" if count == 0 else f"samples: expected numbers, got {holes} NaN among them")
+        found = "none" if count == 0 else f"{holes} NaN among them"
+        raise ValueError(f"samples: expected numbers, got {found}")
     places = [(count - 1) * float(level) for level in levels]
     ranks = sorted({k for place in places for k in (math.floor(place), math.ceil(place))})
     found = order_statistics(samples, ranks, group)

@@ -158,8 +158,11 @@ class KeyedDraws:
 
     def _draw(self, want: _Want, step: int | Tensor) -> Tensor:
         if isinstance(step, Tensor):
-            if step.dtype != torch.int64 or step.shape not in ((), want.shape[:1]):
-                raise TypeError(f"step: expected int64 ({want.shape[0]},), got {step.dtype} of shape {tuple(step.shape)}")
+            if step.dtype != torch.int64 or step.shape not in ((), want.shape[:1]) or step.device != want.device:
+                raise TypeError(
+                    f"step: expected int64 ({want.shape[0]},) on {want.device}, got {step.dtype} {tuple(step.shape)} on "
+                    f"{step.device}"
+                )
             return self._own(want, step.expand(want.shape[0]))
         held = self._chunks.get(want)
         if held is not None:

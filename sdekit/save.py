@@ -49,7 +49,7 @@ class SaveAt:
         ):
             raise ValueError(f"SaveAt: every must be an integer of 1 or more, got {self.every!r}")
         if self.times is not None:
-            times = as_time(self.times)
+            times = as_time(self.times, what="SaveAt: times")
             if times.ndim != 1 or len(times) == 0:
                 raise ValueError(f"SaveAt: times must be a non-empty list of times, got {self.times!r}")
             if not bool(torch.isfinite(times.detach()).all()):

@@ -167,4 +167,7 @@ class Watched:
             raise TypeError(f"diffusion(t, x) must return a tensor or Dense(matrix), got {type(g).__name__}")
         if kind != x.dtype:
             raise TypeError(f"diffusion(t, x) returned {kind} for x of {x.dtype}; keep the dtype of x")
+        place = g.matrix.device if isinstance(g, Dense) else g.device
+        if place != x.device and (isinstance(g, Dense) or g.ndim > 0):
+            raise ValueError(f"diffusion(t, x) returned a tensor on {place} for x on {x.device}; got {g!r}")
         return g

@@ -57,14 +57,14 @@ class BrownianGrid:
         grid = cls.__new__(cls)
         grid._place(times)
         n = len(grid.times) - 1
-        W, H, K = (None if x is None else floating(name, x) for name, x in (("W", W), ("H", H), ("K", K)))
-        for name, x in (("W", W), ("H", H), ("K", K)):
-            if x is not None and (x.ndim < 2 or x.shape[0] != n or x.shape != W.shape):
+        given = {name: floating(name, x) for name, x in (("W", W), ("H", H), ("K", K)) if x is not None}
+        for name, x in given.items():
+            if x.ndim < 2 or x.shape[0] != n or x.shape != given["W"].shape:
                 raise ValueError(f"{name}: expected shape ({n}, B, …) for {n} intervals, as W; got {tuple(x.shape)}")
         if K is not None and H is None:
             raise ValueError("K was given without H: give both, or neither")
         grid.levy = Levy.K if K is not None else Levy.H if H is not None else Levy.W
-        grid._fine = Increment(W, H, K)
+        grid._fine = Increment(**given)
         return grid
 
     def _place(self, times: Tensor | Sequence[float]) -> None:

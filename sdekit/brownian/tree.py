@@ -121,7 +121,9 @@ class BrownianTree:
         """A time that was asked, of the path's domain."""
         time = as_time(t, what=name)
         if time.ndim > 1 or time.numel() not in (1, self.shape[0]):
-            raise ValueError(f"{name}: a time must be a number or ({self.shape[0]},), one a sample, got {tuple(time.shape)}")
+            raise ValueError(
+                f"{name}: a time must be a number or ({self.shape[0]},), one a sample, got {tuple(time.shape)}"
+            )
         self._clock.read(time, name)
         return time
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import check_like, check_numbers, check_state, floating
-from ..protocols import Score, as_time, broadcast_shape, match
+from ..arguments import check_like, check_numbers, check_state, floating, spreads
+from ..protocols import Score, as_time, match
 from .contract import Additive, Diagonal
 from .process import Time, check_order
 from .transition import ElementwiseTransition
@@ -72,7 +72,7 @@ class GeometricBrownianMotion(Diagonal):
     def log_prob(self, x: Tensor, x0: Tensor, t: Time) -> Tensor:
         """Log-density `(B,)` of x(t) = x given x0, of the same sign as x: log-normal."""
         check_state("x", x)
-        check_like("x0", x0, "x", x)
+        check_like("x0", x0, "x", x, spread=True)
         variance = match(self.sigma**2 * as_time(t), x)
         log_x = torch.log(x / x0)
         deviation = log_x - match((self.mu - 0.5 * self.sigma**2) * as_time(t), x)
@@ -144,7 +144,7 @@ class CIR(Diagonal):
     def log_prob(self, x: Tensor, x0: Tensor, t: Time) -> Tensor:
         """Log-density `(B,)` of x(t) = x > 0 given x0: a Poisson mixture of gamma laws, in float64."""
         check_state("x", x)
-        check_like("x0", x0, "x", x)
+        check_like("x0", x0, "x", x, spread=True)
         return _sum(torch.logsumexp(self._mixture(x, x0, t)[0], dim=0)).to(x.dtype)
 
     def score_from(self, x0: Tensor) -> Score:
@@ -212,8 +212,10 @@ class BrownianBridge(Additive):
         """(end − x)/(duration − t)."""
         end = self.end
         if isinstance(end, Tensor):
-            if broadcast_shape(end, x) != x.shape:
-                raise ValueError(f"BrownianBridge: end of shape {tuple(end.shape)} does not fit a state {tuple(x.shape)}")
+            if not spreads(end.shape, x.shape):
+                raise ValueError(
+                    f"BrownianBridge: end of shape {tuple(end.shape)} does not fit a state {tuple(x.shape)}"
+                )
             end = end.to(x)
         return (end - x) / match(self.duration - t, x)
 

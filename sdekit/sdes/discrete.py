@@ -121,7 +121,7 @@ class DDPM(_Levels):
     def _piece(self, t: Tensor) -> Tensor:
         """The level that t is on the way to from below."""
         # a node that rounding has put a little too high belongs to the piece below it
-        return (torch.ceil(t * self.levels - 1e-6) - 1.0).clamp(0, self.levels - 1).to(torch.int64)
+        return (torch.ceil(t * self.levels - 1e-6) - 1.0).nan_to_num().clamp(0, self.levels - 1).to(torch.int64)
 
     def beta(self, t: Tensor) -> Tensor:
         """β(t)."""

@@ -20,8 +20,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from ..phi import phi1
 from ..arguments import floating
+from ..phi import phi1
 from ..protocols import Calculus, Diffusion, Direction, Function, Noise, match
 from .transition import act, split_state
 

@@ -91,7 +91,8 @@ class ElementwiseTransition:
     def log_prob(self, x1: Tensor, x0: Tensor) -> Tensor:
         """The log-density of x1 given x0, shape `(B,)`."""
         check_state("x1", x1)
-        check_like("x0", x0, "x1", x1)
+        check_like("x0", x0, "x1", x1, spread=True)
+        check_state("x0", x0)
         variance = torch.as_tensor(match(self.variance, x1))
         terms = (x1 - self.mean(x0)).square() / variance + torch.log(2.0 * math.pi * variance)
         return -0.5 * terms.expand_as(x1).flatten(1).sum(1)
@@ -126,7 +127,8 @@ class MatrixTransition:
         """The log-density of x1 given x0, shape `(B,)`; C must be regular."""
         root = cast(Tensor, torch.linalg.cholesky(self.covariance))
         check_state("x1", x1)
-        check_like("x0", x0, "x1", x1)
+        check_like("x0", x0, "x1", x1, spread=True)
+        check_state("x0", x0)
         deviation = split_state((x1 - self.mean(x0)).to(root.dtype), root.shape[-1])
         roots = root.expand(len(x1), *root.shape[-2:])
         white = cast(Tensor, torch.linalg.solve_triangular(roots, deviation, upper=False))

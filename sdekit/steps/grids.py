@@ -147,7 +147,8 @@ def sigma_grid(process: Affine, sigmas: Sequence[float] | Tensor) -> TimeGrid:
         ValueError: negative levels, or times that are not strictly monotone.
     """
     levels = floating("sigmas", sigmas).to(torch.float64)
-    if levels.ndim != 1 or len(levels) < 2 or not bool((levels >= 0).all()) or len(set((levels.diff() > 0).tolist())) != 1:
+    strict = levels.ndim == 1 and len(levels) > 1 and bool((levels.diff().sign() == levels.diff()[0].sign()).all())
+    if not strict or levels[0] == levels[1] or not bool((levels >= 0).all()):
         raise ValueError(f"sigmas: expected noise levels of 0 or more that all rise or all fall, got {levels.tolist()}")
     times = process.time(levels.clamp_min(1e-300).log())
     return TimeGrid([float(t) if level > 0 else _zero_time(process) for level, t in zip(levels, times, strict=True)])
