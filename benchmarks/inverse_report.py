@@ -199,23 +199,11 @@ def readme(results: Path) -> str:
     return "\n".join(parts)
 
 
-_INTRODUCTION = """### Inverse problems
-
-One unconditional model, any observation: name the operator, give what was observed, get samples of the posterior.
-
-<!-- not run: needs a trained model -->
-```python
-mask = torch.ones(8, 8)
-mask[:, 4:] = 0
-observed = sg.inverse.Inpaint(mask)(images)
-restored = sg.restore(model, sg.inverse.Inpaint(mask), observed, method=sg.inverse.MMPS(), n=8, seed=0)   # (N, 8, C, H, W)
-```
-
-The same from the command line: `sdekit-generative restore RUN --task inpaint`. Which method is right, and by how much?
-With Gaussian and Gaussian-mixture priors the posterior is known in closed form. Below, the error of the posterior mean
-(in posterior standard deviations), the relative error of its covariance, and the miscalibration of ranks (0 is perfect),
-root mean square over {operators} operators and {noises} noise levels; calls of the score and derivatives of it, for one
-sample in 100 steps.
+_INTRODUCTION = """\
+One unconditional model, any observation. Which method is right, and by how much? With Gaussian and Gaussian-mixture
+priors the posterior is known in closed form. Below, the error of the posterior mean (in posterior standard deviations), the
+relative error of its covariance, and the miscalibration of ranks (0 is perfect), root mean square over {operators} operators
+and {noises} noise levels; calls of the score and derivatives of it, for one sample in 100 steps.
 """
 
 _AFTER = """

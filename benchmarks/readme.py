@@ -43,9 +43,21 @@ def gallery() -> str:
             '<img src="benchmarks/results/samples_pc.png" width="48%" alt="100 digits sampled by predictor–corrector">',
             '<img src="benchmarks/results/samples_ode.png" width="48%" alt="100 digits sampled by the ODE">',
             "",
+            "Noise turning into digits (`sdekit-generative film`); beside it half of each digit is seen, and the other half",
+            "drawn from the posterior: samples, their mean, and twice their standard deviation (`sdekit-generative restore`):",
+            "",
+            '<img src="benchmarks/results/film.gif" width="34%" alt="noise turning into 16 digits">',
+            '<img src="benchmarks/results/inverse_digits_inpaint.png" width="62%" alt="half a digit, samples of the other '
+            'half, their mean and standard deviation">',
+            "",
             "Four held-out digits on their way to noise, and noise on its way to digits:",
             "",
             '<img src="benchmarks/results/trajectory.png" width="98%" alt="forward and reverse trajectories">',
+            "",
+            "Solvers converge at the orders that they claim; each marker is an error against an exact solution:",
+            "",
+            '<img src="benchmarks/results/convergence_diagonal.png" width="98%" alt="strong error against the step, beside '
+            'torchsde">',
         ]
     )
 
