@@ -26,6 +26,8 @@ class Event:
 
     Between grid points an SDE may cross and come back unseen, so first-passage times of SDEs carry a bias of the order
     of √h unless the steps are small near the boundary.
+
+    Raises TypeError for a condition that is no function or another `rising`, ValueError for iterations below 1.
     """
 
     condition: Callable[[Tensor, Tensor], Tensor]

@@ -105,6 +105,8 @@ class KeyedDraws:
     """Numbers keyed by (seed, purpose, sample, step); row 0 of every draw is sample `first`.
 
     seed: any integer.  first: index of the first sample held, so that chunks of one ensemble agree with the whole.
+
+    Raises TypeError or ValueError for a seed that is no integer, or a negative `first`.
     """
 
     def __init__(self, seed: int, first: int = 0) -> None:

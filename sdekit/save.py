@@ -28,6 +28,8 @@ class SaveAt:
     times: within [t0, t1], in the order of travel; t0 and t1 may be among them.  every: after steps every, 2·every, …
     (fixed steps only).  fn: `(t, x) -> tensor (B, …)`, saved instead of x (with t as drift functions get it).
     dense: keep interpolants, so that `Solution.at(t)` answers at any time (ODE solvers with dense output).
+
+    Raises ValueError where nothing is asked for, or both times and every; TypeError for an fn that is no function.
     """
 
     times: Sequence[float] | Tensor | None = None

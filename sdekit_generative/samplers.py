@@ -103,6 +103,8 @@ class PC:
     corrections  corrector steps at each time; 0 for the predictor alone
     t_end        time at which to stop (never below the process's t_min); the last step returns its noise-free mean
 
+    Raises ValueError or TypeError for values that make no sense.
+
     Reference: Song et al. (2021), Algorithm 1 and appendix G.
     """
 
@@ -166,6 +168,8 @@ class Fast:
     grid    `sdekit.karras_grid`, `log_snr_grid`, …; None for `angle_grid` about the spread of the model's data
     churn   λ of the family of `sdekit.reverse`: 0 for the probability flow, 1 for the reverse SDE
     t_end   as in `PC`
+
+    Raises ValueError or TypeError for values that make no sense.
     """
 
     solver: Solver = field(default_factory=lambda: AngularAdams(3))

@@ -57,7 +57,10 @@ def draw(
     labels: Labels = None,
     guidance: float = 1.0,
 ) -> Samples:
-    """Images first … first + n − 1 of the seed, with the count of work. See `generate`."""
+    """Images first … first + n − 1 of the seed, with the count of work. See `generate`.
+
+    Raises what `generate` raises.
+    """
     check_integer("n: the number of images", n, 1)
     check_integer("batch", batch, 1)
     check_integer("first: the index of an image", first, 0)
@@ -104,7 +107,7 @@ def generate(
     labels: Labels = None,
     guidance: float = 1.0,
 ) -> Tensor:
-    """N images as floats in [0, 1], `(n, C, H, W)`.
+    """Images as floats in [0, 1], `(n, C, H, W)`.
 
     sampler  `PC(…)` (default), `ODE(…)` or `Fast(…)`
     seed     with `first`, says which images: image i of a seed is always the same
@@ -135,6 +138,8 @@ def trajectory(
 
     The first frame is the prior, the last the denoised image; those between are even in ln σ, which is how structure
     appears, over the levels where there is any to be seen.
+
+    Raises ValueError for fewer than three frames.
     """
     check_integer("frames", frames, 3)
     process, route = model.process, _route(model, sampler)

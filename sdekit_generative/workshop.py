@@ -74,6 +74,8 @@ class Bits:
     repeats     times that every image is measured, with its own dequantisation and probes
     tolerance   relative and absolute, of the ODE
     probes      of the divergence, for each image and repeat
+
+    Raises ValueError or TypeError for values that make no sense.
     """
 
     repeats: int = 1

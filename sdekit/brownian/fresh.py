@@ -34,6 +34,8 @@ class FreshIncrements:
 
     area_rate: where a solver asks for the area A, a step is cut into ⌈area_rate/|h|⌉ pieces; in units of 1/time.
     together: whether all samples are asked at the same times inside a step.
+
+    Raises ValueError unless area_rate is positive.
     """
 
     def __init__(self, draws: Draws, area_rate: float = 1.0, together: bool = False) -> None:

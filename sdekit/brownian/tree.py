@@ -73,6 +73,8 @@ class BrownianTree:
     dtype, device: of the increments that `tree(ta, tb)` gives; a solve gets those of its state.
     tol: length of time to which times are rounded; None is the finest clock, which resolves all float64 times of the
         size of the domain's ends. A coarse clock is faster: the cost of a query is proportional to its bits.
+
+    Raises ValueError where t0 = t1 or a number is out of its range, TypeError for what is no number.
     """
 
     def __init__(

@@ -741,7 +741,10 @@ WEAK: dict[Noise, dict[Calculus, Twins]] = {
 
 
 def problems(noise: Noise, calculus: Calculus, weak: bool = False) -> Twins:
-    """The listed strong (or weak) problems with this noise, read in this calculus."""
+    """The listed strong (or weak) problems with this noise, read in this calculus.
+
+    Raises ValueError where none is listed.
+    """
     table = WEAK if weak else STRONG
     if noise not in table:
         kind = "weak" if weak else "strong"

@@ -188,6 +188,8 @@ class TorchsdeBrownian:
     start: as in `to_torchsde`: torchsde's time is s = start − t.
 
     W, U, A have the shapes `(B, m)`, `(B, m)` and `(B, m, m)`; a tree for states of other shapes is flattened.
+
+    Raises TypeError for anything but a `BrownianTree` of sdekit.
     """
 
     def __init__(self, tree: brownian.BrownianTree, start: float | None = None) -> None:
@@ -247,6 +249,8 @@ class TorchsdePath:
 
     Solvers that need H ask for `levy_area_approximation="space-time"` or better, those that need A for "foster"; none
     gives K. Steps of each sample's own are asked one by one, so adaptive solves of large batches are slow.
+
+    Raises TypeError for what is no such path.
     """
 
     def __init__(self, bm: Any) -> None:
@@ -295,6 +299,8 @@ class BrownianTree:
 
     w1: the value at t1; the path is then the Brownian bridge from w0 to w1.  entropy: the seed, an integer or several;
     None takes one from the operating system.  tol, pool_size, cache_depth, safety: accepted, and not needed.
+
+    Raises TypeError for a w0 that is no tensor.
     """
 
     def __init__(

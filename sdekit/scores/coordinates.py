@@ -54,6 +54,8 @@ class Angle:
     """The angle u = atan(σ/c), and x over the radius √(s²c² + std²).
 
     sigma_data: c > 0, about the standard deviation of the data in x. Too large costs less than too small.
+
+    Raises ValueError unless sigma_data is positive and finite.
     """
 
     sigma_data: float = 1.0

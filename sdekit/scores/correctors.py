@@ -59,6 +59,8 @@ class Langevin:
     corrected: the noise variance is 2ε − ε²‖s‖²/D in place of 2ε. Unadjusted Langevin steps inflate the variance by a factor
     of up to 1 + r² (2.6 % at r = 0.16); with this a Gaussian keeps its variance exactly, since E‖s‖²/D is the inverse
     variance there. False, or compat, leaves the plain 2ε.
+
+    Raises ValueError unless snr > 0 and steps ≥ 1, and for another `compat`.
     """
 
     snr: float = 0.16
@@ -104,6 +106,8 @@ class AnnealedLangevin:
     Song and Ermon (2019), whose step α_i = ε σ_i²/σ_L² is this one with ε = 4 r² σ_L².
 
     snr: r > 0.  steps: corrections at each time.  compat: "song2021" for α = 1 − β_k.
+
+    Raises ValueError unless snr > 0 and steps ≥ 1, and for another `compat`.
 
     Reference: Song, Ermon (2019), Algorithm 1; Song et al. (2021), Algorithm 4 with the step size of SMLD.
     """

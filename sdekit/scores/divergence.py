@@ -124,6 +124,8 @@ class Hutchinson:
     is not affine. `log_likelihood` takes its part, Σ c, as known, and probes J − diag(c): less spread for Gaussian and
     spherical probes, the same for Rademacher ones, which see no diagonal anyway. Any c leaves the estimate unbiased.
 
+    Raises ValueError for probes below 1 or another kind, TypeError for a control that is no function.
+
     Reference: Hutchinson (1990), Commun. Stat. Simul. 19(2); Grathwohl et al. (2019), arXiv 1810.01367, equation 7.
     """
 

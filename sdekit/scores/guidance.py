@@ -61,6 +61,8 @@ class Guided:
     """`s_b + w (s_a − s_b)` inside the interval, s_a outside. Made by `classifier_free` and `autoguidance`.
 
     score: s_a.  base: s_b.  weight: w, a number.  interval: noise levels between which it acts; None for all.
+
+    Raises TypeError for what is no function, number or `SigmaInterval`.
     """
 
     score: Score
@@ -108,6 +110,8 @@ class ClassifierGuidance:
 
     score: of the unconditional model.  log_prob: `(t, x) -> (B,)`, log p(y | x(t) = x) of what is wanted,
     differentiable in x; works under `no_grad`.  weight: w ≥ 0.  interval: noise levels between which it acts.
+
+    Raises TypeError for what is no function or number, ValueError for a negative weight.
     """
 
     score: Score

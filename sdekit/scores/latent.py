@@ -38,6 +38,8 @@ def encode(
 
     process: with t_min and t_max (or give them here).  solver, steps: as in `solve`; a grid of `log_snr_grid(process,
     n, t0=t_min, t1=t_max)` and the like runs this way.  options: `save`, `on_failure`, … of `solve`.
+
+    Raises ValueError unless t_min < t_max, and what `solve` raises.
     """
     check_state("x", x)
     low, high = _ends(process, t_min, t_max)
@@ -59,6 +61,8 @@ def decode(
     """The states at t_min that have these latent codes: `.x` of what is returned.
 
     temperature: τ > 0, which multiplies the latent; 1 leaves it. Other arguments as for `encode`.
+
+    Raises ValueError for a temperature that is not positive, and what `solve` raises.
     """
     check_state("latent", latent)
     check_number("temperature", temperature, above=0.0)

@@ -20,6 +20,8 @@ class PredictorCorrector:
     corrects at t1, as in the text of the paper.  predictor: None for correction alone (annealed Langevin dynamics).
     `Step.mean` is the predictor's mean, the denoised sample that is returned at the end of sampling.
 
+    Raises ValueError for another order, TypeError for a corrector that is none.
+
     Reference: Song et al. (2021), Algorithm 1.
     """
 

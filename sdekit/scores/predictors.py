@@ -67,6 +67,8 @@ class Ancestral:
     variance given clean data, β std_lo²/std_hi², for both, `"large"` β for both. On `probability_flow(…)` (λ = 0, c = ½)
     it has no noise, and a step of the same first order.
 
+    Raises ValueError for another variance.
+
     Reference: Song et al. (2021), equations 4 and 47 and appendix F; Ho, Jain, Abbeel (2020), §3.2.
     """
 

@@ -39,6 +39,8 @@ def measured_noise(sde: SDE, t: Tensor, x: Tensor) -> Noise:
         sde: any SDE whose diffusion automatic differentiation can follow.
         t: a time, 0-d or `(B, 1, …, 1)`.
         x: points `(B, *shape)`; the cost is S or S·m backward passes.
+
+    Raises ValueError for points that are not finite, TypeError for an sde that is none.
     """
     check_has("sde", sde, ("noise", "calculus"), "an SDE such as ItoSDE(…)")
     if sde.noise is Noise.NONE:

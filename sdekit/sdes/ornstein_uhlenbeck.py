@@ -34,6 +34,8 @@ class OrnsteinUhlenbeck(LinearSDE):
 
     Raises:
         ValueError: matrices whose sizes do not fit together.
+
+    Reference: Uhlenbeck, Ornstein (1930), Phys. Rev. 36.
     """
 
     A: Coefficient = field(init=False, repr=False)

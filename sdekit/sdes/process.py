@@ -226,13 +226,13 @@ class AffineProcess(DiffusionProcess):
     """A diffusion process from two functions of time, s(t) and σ(t).
 
     Args:
-        scale: `t -> s(t) > 0`, differentiable torch operations on a float64 tensor of any shape.
-        sigma: `t -> σ(t) > 0`, strictly increasing on [t_min, t_max].
+        scale_of: `t -> s(t) > 0`, differentiable torch operations on a float64 tensor of any shape.
+        sigma_of: `t -> σ(t) > 0`, strictly increasing on [t_min, t_max].
         t_min, t_max: the ends of its time.
         inverse: `ln σ -> t`; without it, found by bisection on [t_min, t_max].
 
     Raises:
-        TypeError: scale or sigma is not a function.
+        TypeError: scale_of or sigma_of is not a function.
         ValueError: the times are out of order, or σ does not increase.
     """
 

@@ -76,7 +76,7 @@ class ElementwiseTransition:
         return self.variance.sqrt()
 
     def mean(self, x: Tensor) -> Tensor:
-        """E[x(t1) | x(t0) = x] = multiplier x + offset, of the shape of x."""
+        """E[x(t1) | x(t0) = x] = a x + m, of the shape of x."""
         check_state("x", x)
         return match(self.multiplier, x) * x + match(self.offset, x)
 
@@ -111,7 +111,7 @@ class MatrixTransition:
     offset: Tensor
 
     def mean(self, x: Tensor) -> Tensor:
-        """E[x(t1) | x(t0) = x] = Φ x + offset, of the shape of x."""
+        """E[x(t1) | x(t0) = x] = M x + m, of the shape of x."""
         check_state("x", x)
         return act(self.multiplier, x) + column(self.offset, x)
 

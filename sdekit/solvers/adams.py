@@ -64,6 +64,8 @@ class Adams:
     estimate is the difference to the corrector of one order less. Orders 6 and 7 are for float64.
 
     Raises ValueError for an order that is not an integer from 2 to 7.
+
+    Reference: Hairer, Nørsett, Wanner (1993), §III.1 and III.5 (variable steps).
     """
 
     order: int = 5

@@ -57,6 +57,8 @@ def denoise(process: Affine, score: Score, t: Tensor | float, x: Tensor) -> Tens
     t: float, 0-d or `(B, 1, …, 1)`. Returns a tensor like x. As the last step of sampling it takes x(t_min) to the
     data.
 
+    Raises TypeError or ValueError for an x that is no batch of states.
+
     Reference: Robbins (1956); Efron (2011), J. Am. Stat. Assoc. 106, equation 1.4 (Tweedie's formula).
     """
     check_state("x", x)

@@ -191,6 +191,8 @@ class Midpoint(RungeKutta):
     """The explicit midpoint rule: order 2 for ODEs.
 
     For Stratonovich SDEs `x' = x + f(y) h + G(y) W` with `y = x + ½(f h + G W)`.
+
+    Reference: Hairer, Nørsett, Wanner (1993), §II.1; Kloeden, Platen (1992), §11.1, for the noise.
     """
 
     tableau = tableaux.MIDPOINT

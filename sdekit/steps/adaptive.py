@@ -70,6 +70,8 @@ class Adaptive:
     jump_times: times at which drift or diffusion jumps: a step ends just before each, and the next begins just after it.
     pid: (p, i, d); default (0.4, 0.3, 0) for ODEs and (0.1, 0.3, 0) for SDEs.
     safety: target for E on the next step, as a factor on h.  factors: smallest and largest change of h.
+
+    Raises TypeError or ValueError for numbers out of these ranges, and where both tolerances are 0.
     """
 
     rtol: float

@@ -164,6 +164,8 @@ class TimeGrid:
     """Steps between given times, in the order of travel; they must run strictly from t0 to t1.
 
     times: a sequence or 1-d tensor of at least two times; `solve` checks that the ends agree with its t0 and t1.
+
+    Raises ValueError for fewer than two times, and for times that are not finite and strictly monotone.
     """
 
     times: Sequence[float] | Tensor

@@ -66,6 +66,8 @@ def karras_grid(
 ) -> TimeGrid:
     """Equal steps of σ^(1/ρ): `σ = (σ₀^(1/ρ) + u (σ₁^(1/ρ) − σ₀^(1/ρ)))^ρ`. Other arguments as `uniform_grid`.
 
+    Raises ValueError unless rho > 0, and as `uniform_grid`.
+
     Reference: Karras et al. (2022), arXiv 2206.00364, equation 5; with final="zero" their grid of n steps.
     """
     _check_positive("karras_grid", "rho", rho)
@@ -80,7 +82,10 @@ def karras_grid(
 def polyexponential_grid(
     process: Affine, n: int, rho: float = 1.0, t0: float | None = None, t1: float | None = None, final: Final = "stop"
 ) -> TimeGrid:
-    """`ln σ = (1 − u)^ρ (ln σ₀ − ln σ₁) + ln σ₁`; ρ = 1 is `log_snr_grid`, more puts nodes at low noise."""
+    """`ln σ = (1 − u)^ρ (ln σ₀ − ln σ₁) + ln σ₁`; ρ = 1 is `log_snr_grid`, more puts nodes at low noise.
+
+    Raises ValueError unless rho > 0, and as `uniform_grid`. Other arguments are its, too.
+    """
     _check_positive("polyexponential_grid", "rho", rho)
     return _grid(process, n, t0, t1, final, lambda a, b, u: (1.0 - u) ** rho * (a - b) + b)
 
@@ -98,6 +103,8 @@ def angle_grid(
 
     sigma_data: c, the noise level around which nodes gather, about the data's standard deviation.  tail: share of
     uniform steps of ln σ, 0 or more.  Other arguments as `uniform_grid`.
+
+    Raises ValueError unless sigma_data > 0 and tail ≥ 0, and as `uniform_grid`.
     """
     _check_positive("angle_grid", "sigma_data", sigma_data)
     if not tail >= 0.0:

@@ -61,6 +61,8 @@ class TruncatedNormalNoise:
     """u normal around the middle of the level, cut to the level: what small Gaussian noise makes of whole levels.
 
     width: standard deviation of the normal before it is cut, in levels.
+
+    Raises ValueError unless width is positive.
     """
 
     width: float = 0.25
@@ -98,7 +100,10 @@ def shown(levels: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class DataRange:
-    """The interval that stands for [0, 1) inside the model: `x = low + (high − low) y`."""
+    """The interval that stands for [0, 1) inside the model: `x = low + (high − low) y`.
+
+    Raises ValueError unless low < high.
+    """
 
     low: float = -1.0
     high: float = 1.0
@@ -113,9 +118,9 @@ class DataRange:
         return self.high - self.low
 
     def enter(self, y: Tensor) -> Tensor:
-        """Y in [0, 1) → x."""
+        """From y in [0, 1) to x."""
         return y * self.width + self.low
 
     def leave(self, x: Tensor) -> Tensor:
-        """X → y; values outside the range stay outside [0, 1]."""
+        """From x to y; values outside the range stay outside [0, 1]."""
         return (x - self.low) / self.width

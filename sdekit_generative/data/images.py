@@ -34,6 +34,8 @@ class Folder:
     Subfolders named train and test (or validation) at the top are the split, where there are both.
     An array file holds (N, H, W), (N, H, W, C) or (N, C, H, W); a .npz holds it as "images", and may hold "labels" and
     "levels".
+
+    Raises ValueError for values that make no sense.
     """
 
     path: str = ""

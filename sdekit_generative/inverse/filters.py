@@ -68,6 +68,8 @@ class Downsample(Separable):
     kernel  "average" of the factor × factor pixels, or "bicubic": Keys' kernel (a = −½) stretched by the factor, which
             is what libraries call bicubic with antialiasing, mirrored at the edges
 
+    Raises MeasurementError for a factor below 2 or another kernel.
+
     Reference: Keys (1981), IEEE Trans. ASSP 29(6), equation 15.
     """
 
@@ -115,7 +117,10 @@ def _mirror(weight: Tensor, taps: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class GaussianBlur(Separable):
-    """Blur by a Gaussian of standard deviation `std` pixels, mirrored at the edges."""
+    """Blur by a Gaussian of standard deviation `std` pixels, mirrored at the edges.
+
+    Raises MeasurementError unless std is positive.
+    """
 
     std: float = 1.0
 
@@ -139,6 +144,8 @@ class MotionBlur(Linear):
     """Blur along a straight line of `length` pixels at `angle` degrees from the horizontal; the image wraps around.
 
     The kernel is the line's length inside every pixel, found at 16 points a pixel.
+
+    Raises MeasurementError unless length is positive and angle finite.
     """
 
     length: float = 5.0
@@ -185,6 +192,8 @@ class CT(Linear):
 
     `(B, C, N, N) -> (B, C, angles, detectors)`, with ⌈√2 N⌉ detectors of one pixel's width. Every pixel falls on the two
     detectors nearest to its shadow, in linear proportion; values are divided by √N to be of the size of an image.
+
+    Raises MeasurementError unless size and angles are 1 or more.
 
     Reference: Radon (1917); Peters (1981), IEEE Trans. Nucl. Sci. 28(4) (pixel-driven projection).
     """

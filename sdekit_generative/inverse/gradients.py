@@ -127,6 +127,8 @@ class MMPS(Guidance):
 
     steps: at most so many.  tolerance: by which the residual of the linear system is to shrink.
 
+    Raises ValueError unless steps ≥ 1 and tolerance > 0.
+
     Reference: Rozet, Andry, Lanusse, Louppe (2024), arXiv 2405.13712, equations 12 to 15.
     """
 

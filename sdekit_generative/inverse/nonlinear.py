@@ -39,6 +39,8 @@ class PhaseRetrieval(Nonlinear):
     oversampling  how many times the padded image is as wide and as high; 2 makes the phase recoverable in principle, up
                   to the image turned by 180°
 
+    Raises MeasurementError unless oversampling is 1 or more.
+
     Reference: Fienup (1982), Applied Optics 21(15).
     """
 
@@ -66,6 +68,8 @@ class Quantise(Nonlinear):
     `(B, C, H, W)`, in units of the image's own range. Rounding has no derivative, so the image is taken to pass through
     unchanged where a derivative is asked for (straight-through). The error is about step/√12 a coefficient: give the
     method a noise level of that size.
+
+    Raises MeasurementError unless step > 0 and block ≥ 1.
 
     Reference: Wallace (1991), Commun. ACM 34(4); Bengio, Léonard, Courville (2013), arXiv 1308.3432.
     """

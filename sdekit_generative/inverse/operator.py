@@ -140,6 +140,8 @@ class FromFunction(Linear):
     function  `(B, *shape) -> (B, …)`, linear, sample by sample, made of differentiable torch operations
     shape     the shape of one image, without B
 
+    Raises TypeError for what is no function.
+
     Reference: Aᵀ y is the gradient of ⟨A x, y⟩ with respect to x.
     """
 
@@ -165,6 +167,8 @@ class Matrix(Linear):
 
     shape     the shape of one image, D entries; None: flat `(B, D)`
     observed  the shape of one observation, M entries; None: flat `(B, M)`
+
+    Raises MeasurementError where matrix and shapes do not fit.
     """
 
     matrix: Tensor
@@ -216,6 +220,8 @@ def adjoint_error(
     """The largest `|⟨A x, y⟩ − ⟨x, Aᵀ y⟩| / (‖A x‖ ‖y‖)` over random x and y: a rounding error, for a true adjoint.
 
     like: as in `as_matrix`.
+
+    Raises MeasurementError where the adjoint does not return images of that shape.
     """
     where = torch.zeros((), dtype=torch.float64) if like is None else like
     generator = torch.Generator().manual_seed(seed)

@@ -28,6 +28,8 @@ class Inpaint(Linear):
     mask  0 or 1, of the shape of one image, or one that broadcasts to it: `(H, W)`, `(1, H, W)`, `(C, H, W)`, `(D,)`
 
     What an observation holds where the mask is 0 is never looked at; it may be NaN.
+
+    Raises MeasurementError for a mask that holds other values, or leaves nothing to be seen.
     """
 
     mask: Tensor
@@ -74,6 +76,8 @@ class MixChannels(Linear):
     """A matrix `(K, C)` on dimension 1: `(B, C, …) -> (B, K, …)`, every pixel alike. Any shape.
 
     For flat states `(B, D)` that is a matrix on the whole state.
+
+    Raises MeasurementError for what is no matrix.
     """
 
     matrix: Tensor
@@ -119,6 +123,8 @@ class CompressedSensing(Linear):
     fraction  M/D, in (0, 1]
     seed      of signs and rows
 
+    Raises MeasurementError for a fraction outside (0, 1].
+
     Reference: Do, Gan, Nguyen, Tran (2012), IEEE Trans. Signal Process. 60(1), structurally random matrices.
     """
 
@@ -163,6 +169,8 @@ class MRI(Linear):
 
     A real image's values at k and −k are conjugate, so a mask that holds both has measured the same twice: A Aᵀ has
     eigenvalues 1 and 0 on such pairs, ½ on frequencies without their partner.
+
+    Raises MeasurementError for a mask that is not (H, W) of 0 and 1, or measures nothing.
     """
 
     mask: Tensor

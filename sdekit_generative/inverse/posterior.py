@@ -60,10 +60,12 @@ def sample_posterior(
     batch: int = 256,
     progress: Progress | None = None,
 ) -> Posterior:
-    """N samples for every observation in the measurement, along a route from the prior of any process and score.
+    """Samples, n for every observation in the measurement, along a route from the prior of any process and score.
 
     route   equation, solver and steps, as a sampler's `route(model)` gives them
     others  as in `restore`; states have the dtype and device of the observation, and nothing is cut off
+
+    Raises ValueError or TypeError for impossible requests, SolveFailed where a result is not finite.
     """
     check_integer("n: samples of an observation", n, 1)
     check_integer("batch", batch, 1)

@@ -158,6 +158,8 @@ class Projection:
     Adaptive steps have no use of it: Incompatible. With a noisy observation, directions in which y is noisier than the
     state are left to the model.
 
+    Raises ValueError for a blend outside (0, 1].
+
     Reference: Song, Shen, Xing, Ermon (2022), ICLR, "Solving inverse problems in medical imaging with score-based
     generative models", equation 9.
     """
@@ -200,6 +202,8 @@ class Replacement(Projection):
     observation, the observation is noised to the level that the step started from, and the mean is taken from the noisy
     state, so that what is filled in keeps the noise of the last step.
 
+    Raises ValueError for another `compat`.
+
     Reference: Song et al. (2021), section 5 and appendix I.2.
     """
 
@@ -231,6 +235,8 @@ class RePaint(Projection):
     with what is known. `jumps` evaluations where the solver takes one.
 
     The jump is as long as a step of the solver.
+
+    Raises ValueError for jumps below 1.
 
     Reference: Lugmayr et al. (2022), arXiv 2201.09865, algorithm 1.
     """

@@ -13,7 +13,7 @@ def smld(levels: int = 1000) -> DenoisingLoss:
 
 
 def ddpm(levels: int = 1000) -> DenoisingLoss:
-    """The same, which with VP is the objective of DDPM. Reference: Ho, Jain, Abbeel (2020), equation 14."""
+    """As `smld`; with VP it is the objective of DDPM. Reference: Ho, Jain, Abbeel (2020), equation 14."""
     return smld(levels)
 
 

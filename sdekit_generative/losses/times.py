@@ -61,6 +61,8 @@ class FocusedNoiseLevel:
     centre, width: in units of c. The levels at which the images' structure is decided deserve most samples; far below
     them the noise cannot be told from the images, far above it is all there is.
     floor: share of uniform samples, in (0, 1].
+
+    Raises ValueError unless width > 0 and 0 < floor ≤ 1.
     """
 
     centre: float = -1.5
@@ -90,6 +92,8 @@ class FocusedNoiseLevel:
 class LogNormalNoiseLevel:
     """`c ~ N(mean, std²)`, cut to the process's levels: σ log-normal.
 
+    Raises ValueError unless std > 0.
+
     Reference: Karras et al. (2022), table 1.
     """
 
@@ -115,6 +119,8 @@ class LogNormalNoiseLevel:
 class DiscreteTime:
     """t uniform on a grid of n times, evenly spaced from t_min to t_max: what networks of discrete levels are trained on.
 
+    Raises ValueError for fewer than two times.
+
     Reference: Song et al. (2021), equations 1 and 3; Song, Ermon (2019); Ho, Jain, Abbeel (2020).
     """
 
@@ -135,7 +141,7 @@ class DiscreteTime:
 
 
 def stratified(n: int, u: Tensor, first: int = 0, total: int | None = None) -> Tensor:
-    """N uniforms, evenly spread and shifted together by one uniform u: `(first + i + u)/total`, float64 `(n,)`.
+    """Uniforms, n of them, evenly spread and shifted together by one uniform u: `(first + i + u)/total`, float64 `(n,)`.
 
     Reference: Kingma et al. (2021), appendix I.1.
     """
@@ -150,6 +156,8 @@ def spread(kind: str, seed: int, step: int, first: int, n: int, total: int, devi
     independent  each by itself
 
     A sample's uniform depends on (seed, step, its index) only, so that a batch may be split in any way.
+
+    Raises ValueError for another kind.
     """
     if kind == "stratified":
         shift = KeyedDraws(seed).uniform(Purpose.TIME, step, (1,), torch.float64, device)

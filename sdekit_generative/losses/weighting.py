@@ -79,6 +79,8 @@ class PerceptualWeighting:
 class MinSNRWeighting:
     """w = min(1, γ/SNR) dt/dc: as `NoiseWeighting`, but no level counts for more than γ in terms of the clean image.
 
+    Raises ValueError unless gamma > 0.
+
     Reference: Hang et al. (2023), "Efficient diffusion training via min-SNR weighting strategy", equation 9 for ε̂.
     """
 

@@ -26,13 +26,19 @@ def _check(images: Tensor, truth: Tensor) -> None:
 
 
 def psnr(images: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio `(N,)` in dB of images in [0, 1]; infinite where they are equal."""
+    """Peak signal-to-noise ratio `(N,)` in dB of images in [0, 1]; infinite where they are equal.
+
+    Raises ValueError for images that differ in shape or are none.
+    """
     _check(images, truth)
     return -10.0 * torch.log10((images.double() - truth.double()).square().flatten(1).mean(1))
 
 
 def ssim(images: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity `(N,)` of images in [0, 1]; 1 where they are equal."""
+    """Structural similarity `(N,)` of images in [0, 1]; 1 where they are equal.
+
+    Raises ValueError for images that differ in shape or are none.
+    """
     _check(images, truth)
     x, y = images.double(), truth.double()
     smallest = min(x.shape[-2:])

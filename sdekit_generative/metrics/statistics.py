@@ -190,6 +190,8 @@ def measure_images(
     source  where the images are from, in words
     keep    whether to hold the features too
     group   processes that share the work, all with the same images; all get the result, as one process does to rounding
+
+    Raises DataError for fewer than two images.
     """
     if len(data) < 2:
         raise DataError(f"{source or 'images'}: statistics need 2 images or more, got {len(data)}")

@@ -30,6 +30,8 @@ class UNetConfig:
     heads        attention heads
     dropout      probability of dropping a feature inside a residual block
     classes      number of classes; 0 for a network without labels
+
+    Raises ValueError for sizes that do not fit.
     """
 
     channels: int = 64

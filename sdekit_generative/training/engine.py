@@ -34,7 +34,10 @@ _FLIP, _LABEL = 1, 2  # parts of the draws of data, whose part 0 is the order
 
 
 class Trainer:
-    """A model on its way from random weights to trained ones. `steps_done` counts the updates made."""
+    """A model on its way from random weights to trained ones. `steps_done` counts the updates made.
+
+    Raises DataError where classes are to be told that the images do not have, RunError where processes cannot share a batch.
+    """
 
     def __init__(
         self,

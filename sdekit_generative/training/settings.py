@@ -33,6 +33,8 @@ class Training:
     measure_every, measure   steps between measurements of the averaged weights, and of what: the loss of held-out
                              images, or the Fréchet distance of samples (digits); the best checkpoint is kept. 0: never
     sample_every             steps between pictures of samples, samples/step-….png. 0: never
+
+    Raises ValueError for values that make no sense.
     """
 
     steps: int = 1000

@@ -6,13 +6,24 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sdekit.convergence import Experiment, RecordedPath, fit_order, problems, reflected, strong_errors, weak_errors
+from sdekit.convergence import (
+    Experiment,
+    RecordedPath,
+    fit_order,
+    posed,
+    problems,
+    reflected,
+    strong_errors,
+    weak_errors,
+    work_precision,
+)
 from sdekit.convergence.problems import STRONG, WEAK, crossing_waves, double_well, levy_area
 from sdekit.convergence.reference import fine_solution
 from sdekit.convergence.special import harmonic_langevin, problems_for
 from sdekit.convergence.study import Errors, record
 from sdekit.protocols import Calculus, Dense, Levy, Noise, Span
-from sdekit.solvers import SEEDS, EulerMaruyama, Heun
+from sdekit.sdes import ItoSDE, Semilinear
+from sdekit.solvers import SEEDS, EulerMaruyama, ExponentialEuler, Heun
 
 ALL_PROBLEMS = {p.name: p for table in (STRONG, WEAK) for row in table.values() for ps in row.values() for p in ps}
 
@@ -184,3 +195,31 @@ def test_mean_of_the_reverse_sdes_moment_is_that_of_its_exact_solution():
         assert problem.moment.mean is not None
         value = problem.moment.of(problem.exact(path, x0, problem.length))
         assert abs(value.mean() - problem.moment.mean(problem.length)) < 4 * value.std() / math.sqrt(len(value))
+
+
+def test_work_counts_evaluations_of_drift_and_diffusion_together():
+    """Euler–Maruyama asks each once a step, and the diffusion once before."""
+    problem = problems(Noise.DIAGONAL, Calculus.ITO)[0]
+    errors = strong_errors(problem, EulerMaruyama(), (8, 16, 32), 50)
+    work = work_precision(errors)
+    assert [entry.evaluations for entry in work] == [16, 32, 64]
+    torch.testing.assert_close(torch.tensor([entry.error for entry in work]), errors.mean.float())
+
+
+def test_a_posed_sde_is_the_same_sde_with_a_linear_part_of_its_own():
+    sde = ItoSDE(lambda t, x: torch.sin(x) + t, lambda t, x: 0.3 * x, Noise.DIAGONAL)
+    assert posed(sde, EulerMaruyama()) is sde
+    split = posed(sde, ExponentialEuler())
+    assert isinstance(split, Semilinear)
+    t, x = torch.tensor(0.4, dtype=torch.float64), torch.linspace(-2, 2, 10, dtype=torch.float64).reshape(5, 2)
+    torch.testing.assert_close(split.linear_drift(x), -0.7 * x)
+    torch.testing.assert_close(split.drift(t, x), torch.sin(x) + 0.4)
+    torch.testing.assert_close(split.diffusion(t, x), 0.3 * x)
+
+
+def test_a_path_that_starts_elsewhere_has_the_same_increments():
+    path = _path(batch=5)
+    moved = path.starting_at(3.0)
+    here, there = path.increment(_span(0.25, 0.5), path.w(0.0), Levy.K), moved.increment(_span(3.25, 3.5), path.w(0.0), Levy.K)
+    assert torch.equal(here.W, there.W)
+    torch.testing.assert_close(here.W, path.w(0.5) - path.w(0.25))

@@ -14,6 +14,7 @@ F64 = torch.float64
 
 def test_the_damping_is_critical():
     process = CriticallyDamped(beta=3.0, mass=0.5)
+    assert process.friction == pytest.approx(2 * math.sqrt(0.5), rel=1e-15)
     rates = torch.linalg.eigvals(process.A)
     torch.testing.assert_close(rates.real, torch.full((2,), -3.0 / math.sqrt(0.5), dtype=F64), rtol=1e-6, atol=0)
     assert float(rates.imag.abs().max()) < 1e-6

@@ -218,6 +218,9 @@ def test_averages_are_found_by_their_order_and_the_rest_by_name(tmp_path):
     state = _written(tmp_path / "checkpoint.pth", network)
     saved = score_sde.read(tmp_path / "checkpoint.pth")
     assert (saved.step, saved.decay, saved.updates, len(saved.averages)) == (7, 0.999, 7, 156)
+    trained, averages = score_sde.averaged(network, saved)
+    pairs = zip(trained, averages, strict=True)
+    assert all(torch.equal(average.reshape(-1), 2.0 * state[entry.key].reshape(-1)) for entry, average in pairs)
     score_sde.load_averages(network, saved)
     back = score_sde.state_dict(network)
     assert torch.equal(back["all_modules.0.W"], state["all_modules.0.W"])  # never trained, so never averaged

@@ -8,7 +8,7 @@ from sdekit_generative.data import Folder
 from sdekit_generative.errors import RecipeError
 from sdekit_generative.losses import FocusedNoiseLevel, PerceptualWeighting, UniformTime
 from sdekit_generative.model import PredictNoise
-from sdekit_generative.recipes import DIGITS, RECIPES, Recipe, decode, differences, encode, find, override
+from sdekit_generative.recipes import DIGITS, RECIPES, Recipe, decode, differences, encode, find, override, suggest
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -94,3 +94,8 @@ def test_an_unknown_recipe_is_answered_with_the_nearest():
         find("digit")
     with pytest.raises(RecipeError, match="digits, folder"):
         find("xyz")
+
+
+def test_an_unknown_name_is_answered_by_the_nearest_or_by_all():
+    assert suggest("digts", ["digits", "folder"]) == "did you mean digits?"
+    assert suggest("zzz", ["digits", "folder"]) == "there are digits, folder"
