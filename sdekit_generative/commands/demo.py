@@ -51,5 +51,5 @@ def demo(
     say(f"held-out bits/dim  {bits['mean']:.3f} ± {bits['standard_error']:.3f}")
     say(f"                   Gaussian {base['gaussian']:.3f}, best Gaussian mixture {base['gaussian_mixture']:.3f}")
     say(f"Fréchet distance   PC {frechet['pc']:.2f}, ODE {frechet['ode']:.2f}, real digits {frechet['floor']:.2f}")
-    say(f"pictures and metrics.json are in {out}")
+    say(f"pictures and metrics.json are in {out}; next: sdekit-generative sample {out} --images 0-63")
     return 0

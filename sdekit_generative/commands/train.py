@@ -84,7 +84,17 @@ def _try_out(recipe: Recipe, processes: Processes) -> None:
             f"{len(trainer.images)} images of {width}×{height} pixels, {channels} channels, {trainer.model.levels} levels"
         )
         say(f"{type(trainer.model.network).__name__} of {weights:,} weights, in {processes}")
-        say(f"one step of {recipe.training.batch} images: loss {loss:.4f}, {seconds:.2f} s; nothing was written")
+        say(f"one step of {recipe.training.batch} images: loss {loss:.4f}, {seconds:.2f} s")
+        steps = recipe.training.steps
+        say(f"{steps:,} steps at that rate: {_spoken(seconds * steps)}; nothing was written")
+
+
+def _spoken(seconds: float) -> str:
+    """A time for people: 40 s, 12 minutes, 5.5 hours, 15 days."""
+    for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2.0 * length:
+            return f"{seconds / length:.{0 if seconds >= 10.0 * length else 1}f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 @app.command

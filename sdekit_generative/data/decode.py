@@ -78,7 +78,10 @@ def _open(file: Path | IO[bytes], name: str, mode: str) -> tuple[Image.Image, st
                 image = ImageOps.exif_transpose(opened)
                 return _converted(image, name, mode)
     except UnidentifiedImageError:
-        raise DataError(f"{name}: not an image (remove it from the folder, or point to another folder)") from None
+        raise DataError(
+            f"{name}: not an image (remove it, or leave such files out: data check --broken skip, "
+            "train --set data.broken=skip)"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"{name}: too large to be opened safely; scale it down first") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as problem:

@@ -25,8 +25,10 @@ def find(name: str) -> Recipe:
 
 def read(file: Path) -> Recipe:
     """The recipe in a file. Raises RecipeError that names the file and what is wrong with it."""
+    if not file.exists():
+        raise RecipeError(f"{file}: there is no such recipe file")
     try:
-        if file.exists() and not file.is_file():  # a pipe or a device would be read for ever
+        if not file.is_file():  # a pipe or a device would be read for ever
             raise ValueError("not a file")
         return decode(json.loads(file.read_bytes(), object_pairs_hook=_once), Recipe)
     except (OSError, ValueError, RecursionError) as problem:
