@@ -21,7 +21,7 @@ import types
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ _STEPS = 16  # in a graph: more would be compiled for longer and gain little
 _SMALL_STEPS = 32  # where a step is a few numbers, and calling the graph costs more than they do
 _SMALL = 1 << 8  # numbers
 _ATTEMPTS = 4  # adaptive steps in a graph
+_SLOTS = 4  # states that a graph picks out; where more are wanted it gives all
 _WINDOW = 4096  # steps whose times and sizes are computed together
 _KEPT = 32  # graphs
 _SHAPES = 4  # shapes of one problem's state that get code of their own
@@ -97,7 +98,9 @@ class Material(NamedTuple):
     times: `(K + 1, …)` float64.  h: `(K, …)` in the dtype of x.
     noise: for each of W, H, K the keys and places of its normals.
     scales: for each of W, H, K the standard deviations `(K, …)`.  increments: one a step, where there is no noise.
-    drawn: for every step what else it draws.  wanted: numbers of the states to keep.
+    drawn: for every step what else it draws.
+    wanted: for every state to keep a mask `(K + 1, B)` of which it is; with a number for every sample, since inductor would
+    else choose among the states in a loop of its own, and write them all to memory for it.
     """
 
     times: Tensor
@@ -120,7 +123,7 @@ def _steps(sde: Any, solver: Any, slots: int, dtype: torch.dtype, x: Tensor, sta
     """K steps: (x, state, mean, states kept); traced, never run as it is."""
     bare, count = Bare(sde), len(given.h)
     normals = [_normals(noise, dtype) for noise in given.noise]
-    kept: list[Any] = [(x, state)] * (slots if slots <= count else 1)
+    kept: list[Any] = [(x, state)] * min(slots, count + 1)
     mean = None
     for k in range(count):
         dw = None if given.increments is None else given.increments[k]
@@ -130,16 +133,31 @@ def _steps(sde: Any, solver: Any, slots: int, dtype: torch.dtype, x: Tensor, sta
         step: Step = solver.step(bare, span, x, dw, state)
         x, state, mean = step.x, step.state, step.mean
         if slots > count:
-            kept.append((x, state))
+            kept[k + 1] = (x, state)
         elif given.wanted is not None:
-            kept = [select((place == k + 1).reshape(1), (x, state), old) for place, old in zip(given.wanted, kept, strict=True)]
-    return x, state, mean, tuple(kept)
+            kept = [select(mask[k + 1], (x, state), old) for mask, old in zip(given.wanted, kept, strict=True)]
+    return x, state, mean, _stacked(kept) if slots > count else tuple(kept)
+
+
+def _stacked(values: list[Any]) -> Any:
+    """Nests of tensors as one nest of all of them: a graph has the fewer outputs."""
+    first = values[0]
+    if isinstance(first, tuple):
+        return tuple(_stacked(list(parts)) for parts in zip(*values, strict=True))
+    return None if first is None else torch.stack(values)
+
+
+def _unstacked(values: Any, place: int) -> Any:
+    """One of them."""
+    if isinstance(values, tuple):
+        return tuple(_unstacked(part, place) for part in cast(tuple[Any, ...], values))
+    return None if values is None else values[place]
 
 
 def _options() -> dict[str, Any]:
     """Those of torch's compiler: headers are not compiled apart, which would take longer than the few graphs of a solve."""
-    name = "cpp_cache_precompile_headers"
-    return {name: False} if name in torch._inductor.list_options() else {}
+    name = "cpp_cache_precompile_headers"  # an option that some releases lack, which only torch._inductor tells
+    return {name: False} if name in torch._inductor.list_options() else {}  # pyright: ignore[reportPrivateUsage]
 
 
 def _attempts(sde: Any, solver: Any, control: Controller, x: Tensor, state: Any, p: Progress, given: Attempt) -> Any:
@@ -199,7 +217,7 @@ class _Graph:
         return result
 
 
-_graphs: OrderedDict[tuple, _Graph] = OrderedDict()
+_graphs: OrderedDict[tuple[Any, ...], _Graph] = OrderedDict()
 
 
 def _graph(function: Any, run: Run, *form: Any) -> _Graph:
@@ -222,7 +240,9 @@ def march(run: Run) -> None:
     if run.watch is not None:
         raise Incompatible("compile=True does not look for events: leave out compile, or the event")
     if run.recorder is not None and run.recorder.dense is not None:
-        raise Incompatible("compile=True keeps no interpolants: leave out compile, or ask for times instead of dense=True")
+        raise Incompatible(
+            "compile=True keeps no interpolants: leave out compile, or ask for times instead of dense=True"
+        )
     if hasattr(run.pace, "ahead"):
         _FixedMarch(run).go()
     elif hasattr(run.pace, "controller"):
@@ -304,7 +324,7 @@ def _has_parameters(sde: Any) -> bool:
 def _form(value: Any) -> Any:
     """What a nest of tensors looks like."""
     if isinstance(value, tuple):
-        return tuple(_form(part) for part in value)
+        return tuple(_form(part) for part in cast(tuple[Any, ...], value))
     return None if value is None else (value.shape, value.dtype)
 
 
@@ -322,6 +342,8 @@ class _FixedMarch:
         self.requests: list[Request] = []
         fresh = isinstance(run.path, FreshIncrements) and hasattr(run.path.draws, "seeds")
         self.terms = law.terms(run.levy) if fresh and run.levy is not Levy.AREA else 0
+        self._alone: FreshIncrements | None = None
+        self._masks: dict[tuple[int, ...], Tensor] = {}
         self.window: tuple[int, Tensor, Tensor, list[Tensor]] | None = None
 
     def go(self) -> None:
@@ -340,11 +362,12 @@ class _FixedMarch:
         while pace.steps - pace.taken >= self.count:
             if graph.broken is not None:
                 return _say(run, graph.broken)
-            wanted = None if run.recorder is None else run.recorder.needs(self._times()[0], pace.taken)
-            if wanted is not None and len(wanted) > slots:  # more than it was made for
+            whole, within = ([], []) if run.recorder is None else run.recorder.needs(self._clock(), pace.taken)
+            wanted = sorted({*whole, *within, *(k + 1 for k in within)})
+            if len(wanted) > slots:  # more than it was made for
                 run.go(self.count)
                 continue
-            self._take(graph, slots, wanted)
+            self._take(graph, slots, wanted, whole, within)
         return None
 
     def _try(self) -> Any:
@@ -375,7 +398,7 @@ class _FixedMarch:
         if recorder is None:
             return 0
         expected = recorder.count(self.pace.steps) * self.count / self.pace.steps
-        return 2 if expected <= 2 else self.count + 1
+        return max(2, math.ceil(expected)) if expected <= _SLOTS else self.count + 1
 
     def _times(self) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Times, sizes and standard deviations of the next K steps."""
@@ -388,40 +411,68 @@ class _FixedMarch:
         at = slice(first - start, first - start + count)
         return times[at.start : at.stop + 1], h[at], [scale[at] for scale in scales]
 
-    def _take(self, graph: _Graph, slots: int, wanted: list[int] | None) -> None:
+    def _clock(self) -> list[float]:
+        """The times around the next K steps, as numbers; none where samples have their own."""
+        times = self._times()[0]
+        return cast(list[float], times.tolist()) if times.ndim == 1 else [math.nan] * len(times)
+
+    def _take(self, graph: _Graph, slots: int, wanted: list[int], whole: list[int], within: list[int]) -> None:
         """One graph's worth of steps."""
         run, pace, count = self.run, self.pace, self.count
         if run.alarm is not None:
             run.alarm.look(run)
-        padded = None if wanted is None else torch.tensor(wanted + [-1] * (slots - len(wanted)), device=run.x.device)
-        given = self._material(padded)
+        some = 0 < slots <= count
+        given = self._material(self._chosen(slots, wanted) if some else None)
         result = graph(slots, run.x.dtype, run.x, run.state, given)
         if result is None:
             return
-        before, first = (run.x, run.state), pace.taken
+        first = pace.taken
         run.x, run.state, run.mean, kept = result
         pace.skip(count)
         so_far = run.sde.model_calls
         run.sde.calls = _added(run.sde.calls, self.calls, count)
         run.evaluations += run.sde.model_calls - so_far
         if wanted:
-            numbers = range(count + 1) if slots > count else wanted
-            self._record(first, given.times, {0: before} | dict(zip(numbers, kept, strict=False)))
+            place: Any = {n: k for k, n in enumerate(wanted)} if some else range(count + 1)
+            self._record(first, given.times, place, kept, whole, within)
         if run.progress is not None:
             run.progress(pace.taken / pace.steps)
 
-    def _record(self, first: int, times: Tensor, states: dict[int, Any]) -> None:
-        """Show the recorder the steps beside the states that it needs."""
-        run = self.run
-        assert run.recorder is not None
-        h = times.diff(dim=0)
-        for k in sorted({max(0, n - 1) for n in states} | {n for n in states if n < self.count}):
-            size: Any = float(h[k]) if h.ndim == 1 else h[k].to(run.x.dtype)
-            span = Span(times[k], times[k + 1], size, first + k, run.draws)
-            # what is not among the states is not looked at
-            (x, state), (new, _) = states.get(k, states[0]), states.get(k + 1, states[0])
-            dw = run.increment(span) if run.recorder.inside(span) else None
-            run.recorder.take(span, x, Step(new), dw, state, None)
+    def _chosen(self, slots: int, wanted: list[int]) -> Tensor:
+        """`Material.wanted`; steps and save times that go together ask for few of them."""
+        found = self._masks.get(tuple(wanted))
+        if found is None:
+            mask = torch.zeros(slots, self.count + 1, 1, dtype=torch.bool)
+            mask[range(len(wanted)), wanted] = True
+            found = mask.to(self.run.x.device).repeat(1, 1, len(self.run.x))
+            if len(self._masks) < _KEPT:
+                self._masks[tuple(wanted)] = found
+        return found
+
+    def _record(self, first: int, times: Tensor, place: Any, kept: Any, whole: list[int], within: list[int]) -> None:
+        """Give the recorder the states it saves, and show it the steps that it looks at; place: of each among the kept."""
+        run, recorder = self.run, self.run.recorder
+        assert recorder is not None
+        many = isinstance(place, range)
+        states = kept[0] if many else [x for x, _ in kept]
+        for n in sorted([*whole, *(k + 1 for k in within)]):
+            if n - 1 not in within:
+                recorder.put(times[n], states[place[n]])
+                continue
+            x, state = _unstacked(kept, n - 1) if many else kept[place[n - 1]]
+            t0, t1 = times[n - 1], times[n]
+            h: Any = float(t1 - t0) if times.ndim == 1 else (t1 - t0).to(run.x.dtype)
+            span = Span(t0, t1, h, first + n - 1, run.draws)
+            dw = self._increment(span) if recorder.inside(span) else None
+            recorder.take(span, x, Step(states[place[n]]), dw, state, None)
+
+    def _increment(self, span: Span) -> Increment | None:
+        """The increment over one step by itself."""
+        path, like = self.run.path, self.run.like
+        if not isinstance(path, FreshIncrements) or like is None:
+            return self.run.increment(span)
+        self._alone = self._alone or FreshIncrements(path.draws, path.area_rate, ahead=False)
+        return self._alone.increment(span, like, self.run.levy)
 
     def _material(self, wanted: Tensor | None) -> Material:
         run, count, first = self.run, self.count, self.pace.taken

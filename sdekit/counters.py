@@ -130,6 +130,7 @@ class NormalPairs:
         self._device, self._dtype = device, dtype
         self._words = torch.empty(0, dtype=torch.int64, device=device)
         self._numbers = torch.empty(0, dtype=dtype, device=device)
+        self._places = self._words
 
     def fill(self, out: Tensor, keys: Tensor, places: Tensor) -> None:
         """Numbers into out, `(2 P, B, S)`, a pair to neighbours: keys `(B, 1)`, places `(P, 1, S)`."""
@@ -140,6 +141,15 @@ class NormalPairs:
         for start in range(0, len(keys), rows):
             part = slice(start, start + rows)
             self._part(out[:, part], keys[part], places)
+
+    def entries(self, keys: Tensor, size: int) -> Tensor:
+        """Numbers `(B, size)` under keys `(B,)`, a pair to two entries of one sample."""
+        half = (size + 1) // 2
+        out = torch.empty((2, len(keys), half), dtype=self._dtype, device=self._device)
+        if self._places.numel() != half:
+            self._places = strides(2 * torch.arange(half, device=self._device) + 1).reshape(1, 1, half)
+        self.fill(out, keys[:, None], self._places)
+        return torch.cat(out.unbind(), dim=1)[:, :size]
 
     def _part(self, out: Tensor, keys: Tensor, places: Tensor) -> None:
         shape = (len(places), len(keys), places.shape[-1])
@@ -154,21 +164,23 @@ class NormalPairs:
             r.copy_(word)
             theta.copy_(mix(torch.add(keys, places + _STRIDE, out=word), scratch))
         else:
-            low, high = word.view(torch.int32).view(*shape, 2).unbind(-1)[::_LOW_FIRST]
-            _convert(high, r)
-            _convert(low, theta)
+            _convert_halves(word, r, theta)
         r.abs_().add_(1.0).mul_(unit).log_().mul_(-2.0).sqrt_()
         torch.cos(theta.mul_(math.pi * unit), out=cosine)
         torch.mul(cosine, r, out=out[0::2])
         torch.mul(theta.sin_(), r, out=out[1::2])
 
 
-def _convert(source: Tensor, out: Tensor) -> None:
-    """Integers to floating point."""
-    if source.is_cpu:
-        np.copyto(out.numpy(), source.numpy(), casting="unsafe")  # NumPy is twice as fast where integers lie apart
-    else:
-        out.copy_(source)
+def _convert_halves(word: Tensor, high: Tensor, low: Tensor) -> None:
+    """Both signed halves of int64 words to float32."""
+    if not word.numel():
+        return
+    halves = word.view(torch.int32).reshape(*word.shape, 2)
+    for half, out in zip(halves.unbind(-1), (low, high)[::_LOW_FIRST], strict=True):
+        if word.is_cpu:
+            np.copyto(out.numpy(), half.numpy(), casting="unsafe")  # NumPy is twice as fast where integers lie apart
+        else:
+            out.copy_(half)
 
 
 def uniform_pair(keys: Tensor, places: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -185,8 +197,10 @@ def uniform_pair(keys: Tensor, places: Tensor, dtype: torch.dtype) -> tuple[Tens
 def _word_normals(word: Tensor) -> tuple[Tensor, Tensor]:
     """Two standard normals, float32, from each random int64 word, by Box and Muller's formula."""
     # half a word has more bits than float32; |·| + 1 keeps the small numbers, which make the large normals
-    radius = (word >> 32).to(torch.float32).abs_().add_(1.0).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
-    angle = word.to(torch.int32).to(torch.float32).mul_(math.pi * 2.0**-31)
+    radius, angle = torch.empty((2, *word.shape), dtype=torch.float32, device=word.device).unbind()
+    _convert_halves(word, radius, angle)
+    radius.abs_().add_(1.0).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
+    angle.mul_(math.pi * 2.0**-31)
     return angle.cos().mul_(radius), angle.sin_().mul_(radius)
 
 

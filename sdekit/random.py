@@ -44,19 +44,37 @@ class Draws(Protocol):
     """A source of keyed numbers. `step` is an int, or `(B,)` int64 where samples are at different steps."""
 
     def normal(
-        self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+        self,
+        purpose: Purpose,
+        step: int | Tensor,
+        shape: Shape,
+        dtype: torch.dtype,
+        device: torch.device,
+        part: int = 0,
     ) -> Tensor:
         """Standard normals of the given shape, sample first."""
         ...
 
     def uniform(
-        self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+        self,
+        purpose: Purpose,
+        step: int | Tensor,
+        shape: Shape,
+        dtype: torch.dtype,
+        device: torch.device,
+        part: int = 0,
     ) -> Tensor:
         """Uniforms in [0, 1)."""
         ...
 
     def sign(
-        self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+        self,
+        purpose: Purpose,
+        step: int | Tensor,
+        shape: Shape,
+        dtype: torch.dtype,
+        device: torch.device,
+        part: int = 0,
     ) -> Tensor:
         """−1 or +1 with equal odds."""
         ...
@@ -122,17 +140,35 @@ class KeyedDraws:
         return f"KeyedDraws(seed={self.seed}, first={self.first})"
 
     def normal(
-        self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+        self,
+        purpose: Purpose,
+        step: int | Tensor,
+        shape: Shape,
+        dtype: torch.dtype,
+        device: torch.device,
+        part: int = 0,
     ) -> Tensor:
         return self._draw(_Want(_NORMAL, purpose, part, shape, dtype, device), step)
 
     def uniform(
-        self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+        self,
+        purpose: Purpose,
+        step: int | Tensor,
+        shape: Shape,
+        dtype: torch.dtype,
+        device: torch.device,
+        part: int = 0,
     ) -> Tensor:
         return self._draw(_Want(_UNIFORM, purpose, part, shape, dtype, device), step)
 
     def sign(
-        self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+        self,
+        purpose: Purpose,
+        step: int | Tensor,
+        shape: Shape,
+        dtype: torch.dtype,
+        device: torch.device,
+        part: int = 0,
     ) -> Tensor:
         # halves of the uniforms, so that a sign costs no source of its own
         return (self.uniform(purpose, step, shape, dtype, device, part) < 0.5).to(dtype).mul_(2).sub_(1)
@@ -145,8 +181,23 @@ class KeyedDraws:
         self._draw(want, step)
         return self._chunks[want]
 
+    def pair(
+        self, purpose: Purpose, step: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+    ) -> tuple[int, tuple[Tensor, ...]]:
+        """The same of the pair of steps that share their words, and nothing more."""
+        want = _Want(_NORMAL, purpose, part, shape, dtype, device)
+        first = step - step % 2
+        return first, self._steps(want, first, 2).reshape(2, *shape).to(dtype).unbind(0)
+
     def seeds(
-        self, purpose: Purpose, step: int, count: int, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+        self,
+        purpose: Purpose,
+        step: int,
+        count: int,
+        shape: Shape,
+        dtype: torch.dtype,
+        device: torch.device,
+        part: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """What `normal_pair` makes the normals of `count` steps of: keys `(B, 1, …, 1)` and places `(count/2, 1, *shape)`.
 
@@ -238,14 +289,22 @@ class Replay:
         self._queues = {purpose: deque(arrays) for purpose, arrays in recorded.items()}
 
     def normal(
-        self, purpose: Purpose, step: int | Tensor, shape: Shape, dtype: torch.dtype, device: torch.device, part: int = 0
+        self,
+        purpose: Purpose,
+        step: int | Tensor,
+        shape: Shape,
+        dtype: torch.dtype,
+        device: torch.device,
+        part: int = 0,
     ) -> Tensor:
         queue = self._queues.get(purpose)
         if not queue:
             raise ValueError(f"Replay has no recorded array left for {purpose.name} at step {step}")
         array = floating("Replay: recorded", queue.popleft()).to(dtype=dtype, device=device)
         if tuple(array.shape) != tuple(shape):
-            raise ValueError(f"Replay: {purpose.name} at step {step} needs shape {shape}, recorded is {tuple(array.shape)}")
+            raise ValueError(
+                f"Replay: {purpose.name} at step {step} needs shape {shape}, recorded is {tuple(array.shape)}"
+            )
         return array
 
     uniform = normal

@@ -8,10 +8,11 @@ that is used instead.
 
 from __future__ import annotations
 
+import bisect
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -25,8 +26,10 @@ from .solution import DenseOutput
 class SaveAt:
     """What to keep: states at `times`, or after every `every`-th step, or a dense output.
 
-    times: within [t0, t1], in the order of travel; t0 and t1 may be among them.  every: after steps every, 2·every, …
-    (fixed steps only).  fn: `(t, x) -> tensor (B, …)`, saved instead of x (with t as drift functions get it).
+    times: within [t0, t1], in the order of travel; t0 and t1 may be among them. Known steps of an SDE bridge from one time
+    inside to the next, so a value there depends on the other times inside that step: by chance, not in law.
+    every: after steps every, 2·every, … (fixed steps only).
+    fn: `(t, x) -> tensor (B, …)`, saved instead of x (with t as drift functions get it).
     dense: keep interpolants, so that `Solution.at(t)` answers at any time (ODE solvers with dense output).
 
     Raises ValueError where nothing is asked for, or both times and every; TypeError for an fn that is no function.
@@ -91,8 +94,9 @@ def select(mask: Tensor, new: Any, old: Any) -> Any:
     if new is None or old is None:
         return new
     if isinstance(new, tuple):
-        parts = [select(mask, a, b) for a, b in zip(new, old, strict=True)]
-        return type(new)(*parts) if hasattr(new, "_fields") else tuple(parts)
+        kind = cast(Any, new).__class__
+        parts = [select(mask, a, b) for a, b in zip(cast(tuple[Any, ...], new), old, strict=True)]
+        return kind(*parts) if hasattr(kind, "_fields") else tuple(parts)
     return torch.where(expand(mask, new), new, old)
 
 
@@ -162,8 +166,7 @@ class Recorder:
             else:
                 t = self._times[self._next]
                 value = self._bridge.reach(span, t, x, step, dw, state)
-            self._steps.append((t, self._value(t, value)))
-            self._next += 1
+            self.put(t, value)
 
     # --- every sample at its own time ---
 
@@ -218,19 +221,34 @@ class Recorder:
             return steps // self._save.every
         return steps if self._per_sample or self._save.times is None else len(self._floats)
 
-    def needs(self, times: Tensor, first: int) -> list[int]:
-        """Which of the states 0 … n at the times `(n + 1, …)` around the next steps are needed; step `first` is the next."""
+    def needs(self, times: list[float], first: int) -> tuple[list[int], list[int]]:
+        """What the next steps, between the times of states 0 … n, hold for it; step `first` is the next.
+
+        The numbers of the states that are saved as they are, and of the steps that are to be looked at by `take`: those
+        with a time inside, and, where samples have times of their own, all of them.
+        """
         steps = len(times) - 1
         if self._save.every is not None:
-            return [k for k in range(1, steps + 1) if (first + k) % self._save.every == 0]
+            return [k for k in range(1, steps + 1) if (first + k) % self._save.every == 0], []
         if self._per_sample:
-            return list(range(steps + 1))
-        ends, place, wanted = times.tolist(), self._next, set[int]()
-        for k in range(steps):
-            while place < len(self._floats) and (ahead := (self._floats[place] - ends[k + 1]) * self._sign) <= self._tolerance:
-                wanted.add(k if ahead < -self._tolerance else k + 1)
-                place += 1
-        return sorted(wanted)
+            return [], list(range(steps))
+        along = times if self._sign > 0 else [-t for t in times]
+        whole, within = list[int](), list[int]()
+        for time in self._floats[self._next :]:
+            t = time * self._sign
+            if t > along[-1] + self._tolerance:
+                break
+            n = bisect.bisect_left(along, t - self._tolerance, 1)
+            if t >= along[n] - self._tolerance:
+                whole.append(n)
+            elif n - 1 not in within[-1:]:
+                within.append(n - 1)
+        return [n for n in whole if n - 1 not in within], within
+
+    def put(self, t: Tensor, x: Tensor) -> None:
+        """Save the state at the time that is next."""
+        self._steps.append((t, self._value(t, x)))
+        self._next += 1
 
     def inside(self, span: Span) -> bool:
         """Whether a state before the end of this step is to be saved next."""
@@ -238,7 +256,10 @@ class Recorder:
             return False
         if self._per_sample:
             return True
-        return self._next < len(self._floats) and (self._floats[self._next] - float(span.t1)) * self._sign < -self._tolerance
+        return (
+            self._next < len(self._floats)
+            and (self._floats[self._next] - float(span.t1)) * self._sign < -self._tolerance
+        )
 
     # --- what the loop calls ---
 
@@ -253,7 +274,7 @@ class Recorder:
             self.dense.pieces.append((span.t0, span.t1, accept, step.interpolate))
         if self._save.every is not None:
             if (int(span.index) + 1) % self._save.every == 0:
-                self._steps.append((span.t1, self._value(span.t1, step.x)))
+                self.put(span.t1, step.x)
         elif self._save.times is not None:
             if self._per_sample:
                 self._take_per_sample(span, x, step, dw, state, accept)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..counters import fold, mixed_keys, node_normal, step_keys
+from ..counters import NormalPairs, fold, mixed_keys, step_keys
 from ..errors import Incompatible
 from ..protocols import Increment, Levy, Span, expand
 from ..random import Draws, KeyedDraws, Purpose
@@ -34,16 +34,19 @@ class FreshIncrements:
 
     area_rate: where a solver asks for the area A, a step is cut into ⌈area_rate/|h|⌉ pieces; in units of 1/time.
     together: whether all samples are asked at the same times inside a step.
+    ahead: whether to draw the normals of some steps at once; for those who ask for a step here and there, False is faster.
 
     Raises ValueError unless area_rate is positive.
     """
 
-    def __init__(self, draws: Draws, area_rate: float = 1.0, together: bool = False) -> None:
+    def __init__(self, draws: Draws, area_rate: float = 1.0, together: bool = False, ahead: bool = True) -> None:
         if not area_rate > 0:
             raise ValueError(f"area_rate: expected a positive number of pieces per 1/|h|, got {area_rate}")
         self.draws, self.area_rate, self.together = draws, area_rate, together
         self._inside: _Inside | None = None
+        self._makers: dict[tuple[torch.device, torch.dtype], NormalPairs] = {}
         self._own_keys: tuple[torch.Size, Tensor] | None = None
+        self._in_chunks = ahead
         self._ahead: list[tuple[int, tuple[Tensor, ...]]] = []
         self._form: tuple[torch.Size, torch.dtype, torch.device] | None = None
 
@@ -59,14 +62,16 @@ class FreshIncrements:
 
     def part(self, span: Span, inner: Span, whole: Increment, like: Tensor, levy: Levy) -> Increment:
         """The increment from `span.t0` to `inner.t1`, inside the span, given the whole span's."""
+        if self.together and levy is not Levy.AREA and inner.t1.ndim == span.t0.ndim == span.t1.ndim == 0:
+            if self._inside is None or self._inside.whole is not whole.W:
+                keys = step_keys(self._keys(like), span.index)
+                self._inside = _Inside(self._maker(like), keys, whole, span.h, law.terms(levy))
+            start = float(span.t0)
+            return self._inside.first((float(inner.t1) - start) / (float(span.t1) - start))
         theta = ((inner.t1 - span.t0) / (span.t1 - span.t0)).reshape(-1)
         keys = step_keys(self._keys(like), span.index)
         if levy is Levy.AREA:
             return self._area_part(span, keys, theta, like)
-        if self.together and len(theta) == 1:
-            if self._inside is None or self._inside.whole is not whole.W:
-                self._inside = _Inside(keys, whole, span.h, law.terms(levy))
-            return self._inside.first(float(theta))
         return law.selected(_first_part(keys, whole, span.h, theta, law.terms(levy)), levy, like.dtype)
 
     def _normal(self, step: int | Tensor, like: Tensor, part: int) -> Tensor:
@@ -77,7 +82,8 @@ class FreshIncrements:
             first, values = self._ahead[part]
             if not 0 <= step - first < len(values):
                 wanted = (Purpose.PATH, step, tuple(like.shape), like.dtype, like.device, part)
-                first, values = self._ahead[part] = self.draws.ahead(*wanted)
+                made = self.draws.ahead if self._in_chunks else self.draws.pair
+                first, values = self._ahead[part] = made(*wanted)
             return values[step - first]
         return self.draws.normal(Purpose.PATH, step, tuple(like.shape), like.dtype, like.device, part)
 
@@ -92,6 +98,12 @@ class FreshIncrements:
             key = fold(draws.seed, Purpose.BRIDGE)
             self._own_keys = (like.shape, mixed_keys(key, draws.first, like.shape[0], like.device))
         return self._own_keys[1]
+
+    def _maker(self, like: Tensor) -> NormalPairs:
+        form = (like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)
+        if form not in self._makers:
+            self._makers[form] = NormalPairs(*form)
+        return self._makers[form]
 
     def _pieces(self, span: Span, like: Tensor) -> tuple[Tensor, Increment]:
         """Lengths `(n,)` or `(n, B, 1)` of the pieces of a step, and W and H over them, `(n, B, m)`."""
@@ -131,8 +143,8 @@ class FreshIncrements:
 class _Inside:
     """A step cut at the fractions asked so far, each cut drawn from the law of a bridge between its neighbours."""
 
-    def __init__(self, keys: Tensor, whole: Increment, h: float | Tensor, count: int) -> None:
-        self.whole, self._keys, self._h, self._count = whole.W, keys, h, count
+    def __init__(self, maker: NormalPairs, keys: Tensor, whole: Increment, h: float | Tensor, count: int) -> None:
+        self.whole, self._maker, self._keys, self._h, self._count = whole.W, maker, keys, h, count
         self._ends = [0.0, 1.0]
         self._pieces = [whole._replace(halves=None)]
 
@@ -143,7 +155,9 @@ class _Inside:
             return law.from_normals([torch.zeros_like(self.whole)] * self._count, 0.0)
         if self._ends[place] > theta:
             start, end = self._ends[place - 1 : place + 1]
-            parts = law.split((end - start) * self._h, self._pieces[place - 1], (theta - start) / (end - start), self._fresh())
+            parts = law.split(
+                (end - start) * self._h, self._pieces[place - 1], (theta - start) / (end - start), self._fresh()
+            )
             self._pieces[place - 1 : place] = parts
             self._ends.insert(place, theta)
         found = self._pieces[0]
@@ -151,12 +165,12 @@ class _Inside:
             found = law.chen(end * self._h, found, float(width) * self._h, piece)
         return found
 
-    def _fresh(self) -> Tensor:
-        """Normals `(count, B, *shape)` for a cut."""
+    def _fresh(self) -> tuple[Tensor, ...]:
+        """A normal `(B, *shape)` for each of W, H, K at a cut."""
         shape = self.whole.shape
-        number = torch.full((1, 1), len(self._pieces), dtype=torch.int64, device=self.whole.device)
-        z = node_normal(self._keys, number, self._count, self.whole[0].numel())
-        return z.reshape(self._count, *shape).to(self.whole.dtype)
+        keys = step_keys(self._keys, len(self._pieces))
+        z = self._maker.entries(keys, self._count * self.whole[0].numel())
+        return z.reshape(shape[0], self._count, *shape[1:]).to(self.whole.dtype).unbind(1)
 
 
 def _first_part(keys: Tensor, whole: Increment, h: float | Tensor, theta: Tensor, count: int) -> Increment:

@@ -218,12 +218,12 @@ def split(
     theta: a float, or `(B, 1, …, 1)`.
     """
     count, w = len(fresh), whole.W
-    cut = torch.as_tensor(theta, dtype=torch.float64, device=w.device)
-    if not bool(((cut > 0) & (cut < 1)).all()):
+    if not (bool(((theta > 0) & (theta < 1)).all()) if isinstance(theta, Tensor) else 0 < theta < 1):
         raise ValueError(f"theta: expected fractions strictly between 0 and 1, got {theta}")
     if count == 1:
-        first = w * match(cut, w) + fresh[0] * std(cut * (1.0 - cut) * h, 0, w)
+        first = w * match(theta, w) + fresh[0] * std(theta * (1.0 - theta) * h, 0, w)
         return Increment(first), Increment(w - first)
+    cut = torch.as_tensor(theta, dtype=torch.float64, device=w.device)
     matrix = split_matrix(cut, count).to(w.dtype)
     z = (*to_normals(whole, h, count), *fresh)
     out = [sum((matrix[r, c] * x for c, x in enumerate(z)), torch.zeros_like(w)) for r in range(2 * count)]

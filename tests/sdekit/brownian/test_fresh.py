@@ -37,12 +37,13 @@ def test_steps_have_the_law_of_adjacent_intervals(levy: Levy) -> None:
 
 @pytest.mark.parametrize("levy", [Levy.W, Levy.H, Levy.K])
 @pytest.mark.parametrize("backwards", [False, True])
-def test_parts_of_a_step_have_the_joint_law_of_the_path(levy: Levy, backwards: bool) -> None:
-    count, p, x = law.terms(levy), path(), like(50_000, 1)
+@pytest.mark.parametrize("together", [False, True])
+def test_parts_of_a_step_have_the_joint_law_of_the_path(levy: Levy, backwards: bool, together: bool) -> None:
+    count, p, x = law.terms(levy), path(together=together), like(50_000, 1)
     sign = -1.0 if backwards else 1.0
     step = span(0.0, sign * 0.5, 3)
     whole = p.increment(step, x, levy)
-    cuts = (0.1, 0.3, 1 / 3)
+    cuts = (0.3, 0.1, 1 / 3)
     parts = [p.part(step, span(0.0, sign * c), whole, x, levy) for c in cuts]
     # along the direction of travel the increments are those of a path that starts at the step's beginning
     exact = covariance([*((0.0, c) for c in cuts), (0.0, 0.5)], count)
@@ -62,6 +63,29 @@ def test_the_variance_is_right_at_times_between_steps() -> None:
         w, t = w + whole.W, t + 0.25
 
 
+@pytest.mark.parametrize("levy", [Levy.W, Levy.H, Levy.K])
+def test_a_cut_that_was_asked_before_is_given_again(levy: Levy) -> None:
+    x, step, p = like(4, 2, 3), span(1.0, 2.0, 7), path(together=True)
+    whole = p.increment(step, x, levy)
+    found = [p.part(step, span(1.0, t, 7), whole, x, levy) for t in (1.4, 1.1, 1.9, 1.4)]
+    for name in "WHK"[: law.terms(levy)]:
+        torch.testing.assert_close(getattr(found[-1], name), getattr(found[0], name), rtol=1e-12, atol=1e-14)
+    fresh = path(together=True)
+    again = fresh.part(step, span(1.0, 1.4, 7), fresh.increment(step, x, levy), x, levy)
+    assert torch.equal(again.W, found[0].W)
+
+
+def test_bridges_of_a_step_depend_on_the_sample_alone() -> None:
+    step, cuts = span(0.0, 0.5, 3), (0.2, 0.4, 0.3)
+
+    def parts(count: int, first: int) -> torch.Tensor:
+        p, x = path(first=first, together=True), like(count, 3)
+        whole = p.increment(step, x, Levy.H)
+        return torch.stack([p.part(step, span(0.0, t), whole, x, Levy.H).W for t in cuts])
+
+    assert torch.equal(parts(6, 0)[:, 2:5], parts(3, 2))
+
+
 def test_a_part_does_not_depend_on_what_else_is_asked() -> None:
     x, step = like(4, 2, 3), span(1.0, 2.0, 7)
     lonely, busy = path(), path()
@@ -73,9 +97,10 @@ def test_a_part_does_not_depend_on_what_else_is_asked() -> None:
     assert torch.equal(alone.W, again.W)
 
 
-def test_parts_at_the_ends_are_nothing_and_the_whole() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_parts_at_the_ends_are_nothing_and_the_whole(together: bool) -> None:
     for levy in Levy:
-        x, step, p = like(4, 2), span(0.0, 0.25, 7), path()
+        x, step, p = like(4, 2), span(0.0, 0.25, 7), path(together=together)
         whole = p.increment(step, x, levy)
         for name in "WHKA":
             if getattr(whole, name) is not None:
