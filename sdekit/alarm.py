@@ -8,6 +8,7 @@ again, one by one, which gives the same numbers as all randomness is keyed.
 from __future__ import annotations
 
 import copy
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -28,8 +29,10 @@ class Alarm:
 
     def __init__(self, run: Run) -> None:
         x = run.x0
-        # recorded numbers can be had only once
-        self.every = _STEPS if hasattr(run.draws, "seed") else 1
+        # a look waits for the device: one in the end will do, on other devices than the host
+        self.every = _STEPS if x.device.type == "cpu" else sys.maxsize
+        if not hasattr(run.draws, "seed"):
+            self.every = 1  # recorded numbers can be had only once
         self.lost = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.t = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         self.steps = torch.zeros(len(x), dtype=torch.int64, device=x.device)
