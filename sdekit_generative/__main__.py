@@ -12,10 +12,13 @@ from .extras import advice
 
 
 class _Stream:
-    """A stream whose reader may go (`… | head`): the work goes on, unheard. What cannot be encoded is written out."""
+    """A stream whose reader may go (`… | head`): the work goes on, unheard. What cannot be encoded is written out.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    Results that cannot be written for another reason are an error; notes and errors themselves are not.
+    """
+
+    def __init__(self, stream: TextIO, results: bool) -> None:
+        self._stream, self._results = stream, results
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
@@ -35,7 +38,7 @@ class _Stream:
     def _silence(self, problem: OSError) -> None:
         """Let what is still to be written go nowhere, so that it does not fail again as the process ends."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-        if not isinstance(problem, BrokenPipeError):
+        if self._results and not isinstance(problem, BrokenPipeError):
             raise problem
 
     def __getattr__(self, name: str) -> Any:
@@ -46,8 +49,8 @@ def main() -> None:
     """Run the command line and exit with its status; outside of training SIGTERM has nothing to save, and gives 0."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)  # None where it was closed
-        setattr(sys, name, _Stream(open(os.devnull, "w") if stream is None else stream))  # noqa: SIM115
+        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115 - None where it was closed
+        setattr(sys, name, _Stream(stream, results=name == "stdout"))
     try:
         from .cli import main as run
     except KeyboardInterrupt:

@@ -86,14 +86,22 @@ def kept(file: Path, after: int, seal: Seal | None = None) -> bytes:
 
 
 class Logger:
-    """Writes rows of JSON, each flushed as it is written, and scalars for TensorBoard where there is a board."""
+    """Writes rows of JSON into an unbuffered file, and scalars for TensorBoard where there is a board."""
 
     def __init__(self, stream: Any, board: Any = None) -> None:
         self._stream, self._board = stream, board
 
     def row(self, step: int, **values: float) -> None:
+        """Write a row. Raises RunError where that fails."""
         if self._stream is not None:
-            self._stream.write(json.dumps({"step": step, **values}) + "\n")
+            line = (json.dumps({"step": step, **values}) + "\n").encode()
+            try:
+                while line:  # a disk that is nearly full takes a part
+                    line = line[self._stream.write(line) :]
+            except OSError as problem:
+                raise RunError(
+                    f"{self._stream.name}: could not be written ({problem.strerror or problem}); the checkpoints are kept"
+                ) from None
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)

@@ -25,6 +25,7 @@ from .results import made_with, sidecar
 from .samplers import Fast
 from .sampling import draw
 from .training import Trainer
+from .training.files import aside
 
 _HELD_OUT, _BATCH = 1024, 128  # images that are looked at, and at a time
 _DRAWN, _PICTURED = 256, 64
@@ -67,7 +68,8 @@ class Monitor:
                 return
             seconds, levels = round(time.perf_counter() - start, 2), trainer.model.levels
             file.parent.mkdir(exist_ok=True)
-            grid(shown(quantise(found.images, levels), levels).cpu()).save(file)
+            with aside(file) as hidden:
+                grid(shown(quantise(found.images, levels), levels).cpu()).save(hidden)
             about = {"step": trainer.steps_done, "n": _PICTURED, "seed": seed, "sampler": describe(_SAMPLER)}
             about |= {"network_evaluations": found.network_evaluations, "seconds": seconds}
             sidecar(file, made_with(trainer.model, recipe, **about))

@@ -20,7 +20,7 @@ from .errors import UserError
 from .model import ScoreModel
 from .pictures import save
 from .recipes import Recipe, encode
-from .training.files import as_json, replace_file
+from .training.files import as_json, aside, replace_file
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,10 @@ class Result:
         import numpy as np
 
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        save(picture, self.file)
-        np.savez_compressed(self.file.with_suffix(".npz"), **arrays)
-        sidecar(self.file, about)
+        with aside(self.file) as shown, aside(self.file.with_suffix(".npz")) as numbers:
+            save(picture, shown)
+            np.savez_compressed(numbers, **arrays)
+            sidecar(self.file, about)
 
 
 def sidecar(picture: Path, about: Mapping[str, Any]) -> None:

@@ -151,7 +151,7 @@ class Run:
         replace_file(self.folder / _LOG, kept(self.folder / _LOG, after, seal))
         with ExitStack() as stack:
             scalars = stack.enter_context(board(self.folder / _BOARD, after)) if tensorboard else None
-            stream = stack.enter_context((self.folder / _LOG).open("a", buffering=1))
+            stream = stack.enter_context((self.folder / _LOG).open("ab", buffering=0))
             yield Logger(stream, scalars)
 
     @contextmanager

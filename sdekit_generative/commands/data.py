@@ -12,6 +12,8 @@ from .app import app
 from .options import Changes, changes, say
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..data import Survey
     from ..recipes import Recipe
     from ..recipes.families import Source
@@ -123,6 +125,7 @@ def convert(
     import numpy as np
 
     from ..data import permutation, source_of
+    from ..training.files import aside
 
     if out.suffix not in (".npy", ".npz"):
         raise UserError(f"{out}: expected a name ending in .npz or .npy")
@@ -131,12 +134,21 @@ def convert(
     data = source_of(path, size, channels, broken).load()
     data = data.select(permutation(len(data), seed=0, epoch=0))
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".writing-{out.name}")
-    if out.suffix == ".npy":
-        np.save(aside, data.images.numpy())
-    else:
-        labels = {} if data.labels is None else {"labels": data.labels.numpy()}
-        np.savez(aside, images=data.images.numpy(), levels=data.levels, **labels)  # type: ignore[arg-type]
-    aside.replace(out)
+    labels = {} if data.labels is None else {"labels": data.labels.numpy()}
+    with aside(out) as hidden:
+        if out.suffix == ".npy":
+            _save(data.images.numpy(), hidden)
+        else:
+            np.savez(hidden, images=data.images.numpy(), levels=data.levels, **labels)  # type: ignore[arg-type]
     say(f"{out}: {len(data)} images of {data.shape[2]}×{data.shape[1]} pixels")
     return 0
+
+
+def _save(images: np.ndarray, file: Path) -> None:
+    """As `np.save` does, which loses the last 4096 bytes on a full disk and says nothing."""
+    import numpy as np
+
+    images = np.ascontiguousarray(images)
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(images))
+        stream.write(images.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def to_diffusers(model: ScoreModel, folder: str | Path) -> Path:
         for name, value in (_skip_weights(network) if skip else _ddpm_weights(network))
     }
     index = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]}
+    new = not folder.exists()
     try:
         for part in ("unet", "scheduler"):
             (folder / part).mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,8 @@ def to_diffusers(model: ScoreModel, folder: str | Path) -> Path:
         if not skip:
             _write(folder / "model_index.json", index | {"scheduler": ["diffusers", scheduler["_class_name"]]})
     except (OSError, safetensors.SafetensorError) as problem:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
         raise UserError(f"{folder}: cannot be written ({problem})") from None
     return folder
 

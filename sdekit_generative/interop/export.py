@@ -10,6 +10,7 @@ import safetensors.torch
 from ..errors import UserError
 from ..model import ScoreModel
 from ..recipes import encode
+from ..training.files import aside
 
 
 def to_safetensors(model: ScoreModel, file: str | Path) -> Path:
@@ -30,7 +31,8 @@ def to_safetensors(model: ScoreModel, file: str | Path) -> Path:
     }
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(weights, file, metadata={"sdekit": json.dumps(about)})
+        with aside(file) as hidden:
+            safetensors.torch.save_file(weights, hidden, metadata={"sdekit": json.dumps(about)})
     except (OSError, safetensors.SafetensorError) as problem:
         raise UserError(f"{file}: cannot be written ({problem})") from None
     return file

@@ -25,6 +25,7 @@ from ..errors import CheckpointError, UserError
 from ..networks.ncsnpp import NCSNpp
 from ..networks.ncsnv2 import NCSNv2
 from ..pth import read_pth
+from ..training.files import aside
 from .layout import Entry, ncsnpp_entries, ncsnv2_entries
 from .settings import Settings, settings
 
@@ -102,7 +103,8 @@ def save(network: nn.Module, file: str | Path) -> Path:
     Raises UserError for another kind of network, or where the file cannot be written.
     """
     try:
-        safetensors.torch.save_file(state_dict(network), file)
+        with aside(Path(file)) as hidden:
+            safetensors.torch.save_file(state_dict(network), hidden)
     except (TypeError, OSError, safetensors.SafetensorError) as problem:
         raise UserError(f"{file}: cannot be written ({problem})") from None
     return Path(file)

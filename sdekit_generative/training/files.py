@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,28 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(file: Path, content: bytes) -> None:
-    """Write a single file so that an interruption, or a full disk, leaves the old content or the new, never a part."""
+@contextmanager
+def aside(file: Path) -> Iterator[Path]:
+    """Where to write a file: it takes its place when it is whole and on the disk, and goes where anything is in the way.
+
+    So an interruption, or a full disk, leaves the old content or the new, never a part. An OSError names the file.
+    """
     hidden = file.with_name(f"{HIDDEN}{file.name}")
     try:
-        write_through(hidden, content)
+        yield hidden
+        with hidden.open("rb") as stream:
+            os.fsync(stream.fileno())
         hidden.replace(file)
-    except OSError:
+    except BaseException as problem:
         with suppress(OSError):
             hidden.unlink(missing_ok=True)
+        if isinstance(problem, OSError) and problem.errno is not None:
+            problem.filename = str(file)
         raise
     flush_folder(file.parent)
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Write a single file, whole or not at all."""
+    with aside(file) as hidden:
+        hidden.write_bytes(content)

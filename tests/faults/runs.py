@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from sdekit_generative.__main__ import main
 from sdekit_generative.recipes import Recipe
 from sdekit_generative.train import begin, resume
 from sdekit_generative.training import Stop, checkpoint
@@ -35,12 +36,25 @@ def in_a_child(work: Callable[[], int | None], number: int = signal.SIGKILL, aft
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
             os._exit(status)
     if after is not None:
         time.sleep(after)
         os.kill(child, number)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def commanded(arguments: list[str], said: Path) -> int:
+    """The command in this (forked) process, what it says in a file; returns its exit status."""
+    stream = said.open("a", buffering=1)
+    for descriptor in (1, 2):
+        os.dup2(stream.fileno(), descriptor)
+    sys.stdout = sys.stderr = stream
+    sys.argv = ["sdekit-generative", *arguments]
+    try:
+        main()
+    except SystemExit as ending:
+        return int(ending.code or 0)
+    return 0
 
 
 def undisturbed(folder: Path, recipe: Recipe) -> tuple[Path, float]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-from sdekit_generative.__main__ import main
 from sdekit_generative.recipes import Recipe, encode, override
 from sdekit_generative.run import Run
 from sdekit_generative.training import checkpoint
 from sdekit_generative.training.files import as_json
 
-from .runs import differences, in_a_child, train, undisturbed
+from .runs import commanded, differences, in_a_child, train, undisturbed
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
@@ -41,21 +39,8 @@ def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 def _command(folder: Path, recipe: Path) -> list[str]:
     """What one types to begin with a run, or to go on with it."""
     begun = (folder / "recipe.json").exists()
-    return ["train", "--resume", str(folder)] if begun else ["train", str(recipe), "--out", str(folder)]
-
-
-def _commanded(arguments: list[str], said: Path) -> int:
-    """The command in this (forked) process, what it says in a file; returns its exit status."""
-    stream = said.open("a")
-    for descriptor in (1, 2):
-        os.dup2(stream.fileno(), descriptor)
-    sys.stdout = sys.stderr = stream
-    sys.argv = ["sdekit-generative", *arguments, "--threads=1", "--device=cpu"]
-    try:
-        main()
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
+    what = ["--resume", str(folder)] if begun else [str(recipe), "--out", str(folder)]
+    return ["train", *what, "--threads=1", "--device=cpu"]
 
 
 def _stopped(recipe: Recipe, whole: tuple[Path, float], place: Path, number: int, wanted: int) -> int:
@@ -68,7 +53,7 @@ def _stopped(recipe: Recipe, whole: tuple[Path, float], place: Path, number: int
         for _ in range(3):
             before = len(said.read_text()) if said.exists() else 0
             command = _command(folder, place / "recipe.json")
-            status = in_a_child(lambda: _commanded(command, said), number, rng.uniform(0.0, whole[1]))  # noqa: B023
+            status = in_a_child(lambda: commanded(command, said), number, rng.uniform(0.0, whole[1]))  # noqa: B023
             new = said.read_text()[before:]
             assert "Traceback" not in new
             if "trained for 24 steps" in new:
