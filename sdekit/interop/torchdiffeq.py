@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import Incompatible
 from ..protocols import SDE, Increment, Levy, Noise, Order, Span, Step, as_time
+from ..solvers.contract import Memoryless
 from .torchsde import modules
 
 ORDERS = {
@@ -72,7 +73,7 @@ def to_torchdiffeq(flow: SDE, domain: tuple[float, float] | None = None) -> Torc
 
 
 @dataclass(frozen=True)
-class TorchdiffeqSolver:
+class TorchdiffeqSolver(Memoryless):
     """A method of torchdiffeq as a Solver, for ODEs: every span of the step control is one call of `odeint`.
 
     method: "euler", "midpoint", "heun2", "heun3" and "rk4" take one step a span; "dopri5", "dopri8", "bosh3",
@@ -111,9 +112,6 @@ class TorchdiffeqSolver:
         """The order in the length of a span; methods that choose their own steps keep to their tolerances instead."""
         order = ORDERS[self.method]
         return {Noise.NONE: Order(order, order)}
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         try:

@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import Incompatible
-from ..protocols import Calculus, Increment, Levy, Noise, Order, Span, Step, match
+from ..protocols import Calculus, Increment, Levy, Noise, Span, Step, match
+from ..solvers.contract import ONE, Memoryless
 
 
 def _unit(span: Span, dw: Increment) -> Tensor:
@@ -33,7 +34,7 @@ def _discretize(sde: Any, span: Span, name: str) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class ReverseDiffusion:
+class ReverseDiffusion(Memoryless):
     """`mean = (2 − m) x + c β s`, `x' = mean + λ √β z`: the forward discretisation, reversed term by term.
 
     Weak order 1, strong order 1 (the noise is additive). Works on `reverse(…)` and `probability_flow(…)` of processes with
@@ -45,10 +46,7 @@ class ReverseDiffusion:
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = {Noise.NONE: Order(1.0, 1.0), Noise.ADDITIVE: Order(1.0, 1.0)}
-
-    def init(self, sde: Any, t: Tensor, x: Tensor) -> Any:
-        return None
+    orders = {Noise.NONE: ONE, Noise.ADDITIVE: ONE}
 
     def step(self, sde: Any, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         multiplier, spread = _discretize(sde, span, "ReverseDiffusion")
@@ -60,7 +58,7 @@ class ReverseDiffusion:
 
 
 @dataclass(frozen=True)
-class Ancestral:
+class Ancestral(Memoryless):
     """Ancestral sampling: `mean = (x + c β s)/m`, `x' = mean + λ std z`, as trained by SMLD (VE) and DDPM (VP).
 
     std² is β σ_lo²/σ_hi² where s = 1 (VE), as in SMLD; β for VP, as in DDPM. `variance="small"` takes the posterior
@@ -77,16 +75,13 @@ class Ancestral:
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = {Noise.NONE: Order(1.0, 1.0), Noise.ADDITIVE: Order(1.0, 1.0)}
+    orders = {Noise.NONE: ONE, Noise.ADDITIVE: ONE}
 
     def __post_init__(self) -> None:
         if self.variance not in (None, "small", "large"):
             raise ValueError(
                 f"Ancestral: variance is 'small', 'large' or None (as in the paper), got {self.variance!r}"
             )
-
-    def init(self, sde: Any, t: Tensor, x: Tensor) -> Any:
-        return None
 
     def step(self, sde: Any, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         multiplier, spread = _discretize(sde, span, "Ancestral")

@@ -10,7 +10,8 @@ from .functions import ODE, ItoSDE, StratonovichSDE
 from .linear import LinearSDE
 from .ornstein_uhlenbeck import OrnsteinUhlenbeck
 from .potentials import DoubleWell, OverdampedLangevin, UnderdampedLangevin
-from .process import AffineProcess, DiffusionProcess, IsotropicGaussian
+from .prior import IsotropicGaussian
+from .process import AffineProcess, DiffusionProcess
 from .semilinear import Semilinear
 from .systems import FitzHughNagumo, Lorenz, LotkaVolterra
 from .transition import ElementwiseTransition, MatrixTransition

@@ -20,39 +20,11 @@ from torch import Tensor
 from ..arguments import check_state
 from ..random import Draws, Purpose, as_draws
 from .linear import Coefficient, LinearSDE
-
-
-@dataclass(frozen=True)
-class PhaseGaussian:
-    """The law x ~ N(0, I), v ~ N(0, M I) over states `(B, 2, *shape)`."""
-
-    mass: float
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density `(B,)`."""
-        position, velocity = x.unbind(1)
-        squares = (position.square() + velocity.square() / self.mass).flatten(1).sum(1)
-        return -0.5 * squares - position[0].numel() * (math.log(2.0 * math.pi) + 0.5 * math.log(self.mass))
-
-    def sample(
-        self,
-        shape: tuple[int, ...],
-        seed: int | Draws = 0,
-        first: int = 0,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        """States of the given shape `(B, 2, *shape)`; sample i depends on (seed, first + i) only."""
-        if len(shape) < 2 or shape[1] != 2:
-            raise ValueError(f"CriticallyDamped: the state is (B, 2, …), data and velocity; got the shape {shape}")
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        where = torch.device("cpu" if device is None else device)
-        z = as_draws(seed, first).normal(Purpose.PRIOR, 0, tuple(shape), dtype, where)
-        return torch.stack((z[:, 0], z[:, 1] * math.sqrt(self.mass)), dim=1)
+from .prior import FromPrior, PhaseGaussian
 
 
 @dataclass(frozen=True, eq=False)
-class CriticallyDamped(LinearSDE):
+class CriticallyDamped(LinearSDE, FromPrior):
     """Critically damped Langevin diffusion on states `(B, 2, *shape)`, a matrix linear SDE with exact transitions.
 
     Args:
@@ -100,17 +72,6 @@ class CriticallyDamped(LinearSDE):
     def prior(self) -> PhaseGaussian:
         """The stationary law, the stand-in for the law at t_max."""
         return PhaseGaussian(self.mass)
-
-    def prior_sample(
-        self,
-        shape: tuple[int, ...],
-        seed: int | Draws = 0,
-        first: int = 0,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        """States drawn from the prior, shape `(B, 2, *shape)`."""
-        return self.prior.sample(shape, seed, first, dtype, device)
 
     def lift(self, data: Tensor, seed: int | Draws = 0, first: int = 0) -> Tensor:
         """Data `(B, *shape)` with velocities drawn for them: the state `(B, 2, *shape)` at t = 0."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..protocols import Calculus, DiffusionFunction, Direction, Function, Noise
+from .contract import ForwardIto
 
 _MEANINGS = {
     Noise.ADDITIVE: "G(t) does not depend on x",
@@ -101,7 +102,7 @@ class StratonovichSDE(_FunctionSDE):
 
 
 @dataclass(frozen=True)
-class ODE:
+class ODE(ForwardIto):
     """An ordinary differential equation dx/dt = f(t, x). It may be solved in both directions of time.
 
     Args:
@@ -119,14 +120,6 @@ class ODE:
     @property
     def noise(self) -> Noise:
         return Noise.NONE
-
-    @property
-    def calculus(self) -> Calculus:
-        return Calculus.ITO
-
-    @property
-    def direction(self) -> Direction:
-        return Direction.FORWARD
 
     def diffusion(self, t: Any, x: Tensor) -> Tensor:
         """Zero, for code that asks every SDE for its diffusion."""

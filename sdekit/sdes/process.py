@@ -17,18 +17,17 @@ Reference: Karras et al. (2022), arXiv 2206.00364, equations 1 to 4 and appendix
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..arguments import check_numbers, check_state, check_time
+from ..arguments import check_numbers, check_time
 from ..protocols import as_time, match
-from ..random import Draws, Purpose, as_draws
 from .contract import Additive
+from .prior import FromPrior, IsotropicGaussian
 from .transition import ElementwiseTransition
 
 Time = Tensor | float
@@ -52,33 +51,7 @@ def _rate(formula: Formula, t: Tensor) -> Tensor:
     return torch.func.jvp(formula, (t,), (torch.ones_like(t),))[1]
 
 
-@dataclass(frozen=True)
-class IsotropicGaussian:
-    """The law N(0, std² I) over states of any shape."""
-
-    std: float
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density `(B,)`: −‖x‖²/(2 std²) − (D/2) ln(2π std²)."""
-        check_state("x", x)
-        log_normaliser = x.shape[1:].numel() * (math.log(self.std) + 0.5 * math.log(2.0 * math.pi))
-        return -0.5 * (x / self.std).square().flatten(1).sum(1) - log_normaliser
-
-    def sample(
-        self,
-        shape: tuple[int, ...],
-        seed: int | Draws = 0,
-        first: int = 0,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        """States of the given shape, sample first; sample i depends on (seed, first + i) only."""
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        where = torch.device("cpu" if device is None else device)
-        return as_draws(seed, first).normal(Purpose.PRIOR, 0, tuple(shape), dtype, where) * self.std
-
-
-class DiffusionProcess(Additive, ABC):
+class DiffusionProcess(Additive, FromPrior):
     """A scalar linear Itô SDE with additive noise, given by ln s(t), ln σ(t) and the inverse t(ln σ).
 
     A subclass gives the three formulas, on float64 tensors of any shape, and t_min and t_max. It may also give the
@@ -187,17 +160,6 @@ class DiffusionProcess(Additive, ABC):
     def prior(self) -> IsotropicGaussian:
         """N(0, prior_std² I), the stand-in for the law at t_max."""
         return IsotropicGaussian(self.prior_std())
-
-    def prior_sample(
-        self,
-        shape: tuple[int, ...],
-        seed: int | Draws = 0,
-        first: int = 0,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        """States drawn from the prior, shape `(B, *shape)`; sample i depends on (seed, first + i) only."""
-        return self.prior.sample(shape, seed, first, dtype, device)
 
 
 def check_order(t0: Time, t1: Time) -> None:

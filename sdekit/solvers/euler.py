@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, advance, diffuse
+from ..protocols import SDE, Calculus, Increment, Levy, Span, Step, advance, diffuse
+from .contract import EULER, Memoryless
 
 
 @dataclass(frozen=True)
-class EulerMaruyama:
+class EulerMaruyama(Memoryless):
     """The simplest scheme for any Itô SDE: `x' = x + f(t0, x) h + G(t0, x) W`; strong order ½, 1 for additive noise.
 
     One drift and one diffusion evaluation a step; no error estimate. As a predictor of a reverse SDE its `mean` is
@@ -23,17 +24,7 @@ class EulerMaruyama:
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = {
-        Noise.NONE: Order(1.0, 1.0),
-        Noise.ADDITIVE: Order(1.0, 1.0),
-        Noise.DIAGONAL: Order(0.5, 1.0),
-        Noise.SCALAR: Order(0.5, 1.0),
-        Noise.COMMUTATIVE: Order(0.5, 1.0),
-        Noise.GENERAL: Order(0.5, 1.0),
-    }
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
+    orders = EULER
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         mean = advance(x, sde.drift(span.t0, x), span.h)

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, advance, apply
+from ..protocols import SDE, Calculus, Increment, Levy, Noise, Span, Step, advance, apply
+from .contract import COMMUTING, HALF, Memoryless
 
 
 @dataclass(frozen=True)
-class EulerHeun:
+class EulerHeun(Memoryless):
     """Euler for the drift, the trapezium for the noise: `y = x + G W`, `x' = x + f h + ½ (G(t0, x) + G(t1, y)) W`.
 
     One drift and two diffusion evaluations a step. Strong order 1 where the columns of G commute, since the average
@@ -23,17 +24,7 @@ class EulerHeun:
     calculus = Calculus.STRATONOVICH
     levy = Levy.W
     error_order = None
-    orders = {
-        Noise.NONE: Order(1.0, 1.0),
-        Noise.ADDITIVE: Order(1.0, 1.0),
-        Noise.DIAGONAL: Order(1.0, 1.0),
-        Noise.SCALAR: Order(1.0, 1.0),
-        Noise.COMMUTATIVE: Order(1.0, 1.0),
-        Noise.GENERAL: Order(0.5, 1.0),
-    }
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
+    orders = COMMUTING | {Noise.GENERAL: HALF}
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         mean = advance(x, sde.drift(span.t0, x), span.h)

@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import Incompatible
-from ..protocols import Calculus, Increment, Levy, Noise, Order, Span, Step, apply
+from ..protocols import Calculus, Increment, Levy, Span, Step, apply
+from .contract import EULER
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,7 @@ class ExponentialEuler:
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = {
-        Noise.NONE: Order(1.0, 1.0),
-        Noise.ADDITIVE: Order(1.0, 1.0),
-        Noise.DIAGONAL: Order(0.5, 1.0),
-        Noise.SCALAR: Order(0.5, 1.0),
-        Noise.COMMUTATIVE: Order(0.5, 1.0),
-        Noise.GENERAL: Order(0.5, 1.0),
-    }
+    orders = EULER
 
     def init(self, sde: Any, t: Tensor, x: Tensor) -> Any:
         if not (hasattr(sde, "flow") and hasattr(sde, "linear_drift")):

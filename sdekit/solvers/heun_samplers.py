@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..protocols import SDE, Increment, Levy, Noise, Order, Span, Step, advance, apply, diffuse, match
 from ..random import Purpose
+from .contract import Memoryless
 from .exponential import NoiseForm, affine_process
 
 
@@ -81,7 +82,7 @@ class EDMHeun:
 
 
 @dataclass(frozen=True)
-class GottaGoFast:
+class GottaGoFast(Memoryless):
     """Stochastic improved Euler with its distance from Euler–Maruyama as error estimate, on one and the same noise.
 
         x′ = x + f h + G W,    x″ = x + ½(f + f(t₁, x′)) h + ½(G + G(t₁)) W,    error x″ − x′
@@ -97,9 +98,6 @@ class GottaGoFast:
     levy = Levy.W
     error_order = 1.5
     orders = {Noise.NONE: Order(2.0, 2.0), Noise.ADDITIVE: Order(1.0, 2.0)}
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> None:
-        return None
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         f = sde.drift(span.t0, x)

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, advance, diffuse, expand
+from ..protocols import SDE, Calculus, Increment, Levy, Span, Step, advance, diffuse, expand
+from .contract import EULER, Memoryless
 from .jacobian import factorize, linearize
 
 MOST_ITERATIONS = 25
@@ -57,18 +58,8 @@ def _rms(x: Tensor) -> Tensor:
     return x.flatten(1).square().mean(1).sqrt()
 
 
-_ORDERS = {
-    Noise.NONE: Order(1.0, 1.0),
-    Noise.ADDITIVE: Order(1.0, 1.0),
-    Noise.DIAGONAL: Order(0.5, 1.0),
-    Noise.SCALAR: Order(0.5, 1.0),
-    Noise.COMMUTATIVE: Order(0.5, 1.0),
-    Noise.GENERAL: Order(0.5, 1.0),
-}
-
-
 @dataclass(frozen=True)
-class DriftImplicitEuler:
+class DriftImplicitEuler(Memoryless):
     """The θ-method: `x' = x + (1 − θ) f(t0, x) h + θ f(t1, x') h + G(t0, x) W`; strong order ½, 1 for additive noise.
 
     theta: in [½, 1]. 1 is backward Euler, which damps stiff components; ½ is the trapezoidal rule, of order 2 where
@@ -87,14 +78,11 @@ class DriftImplicitEuler:
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = _ORDERS
+    orders = EULER
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.theta <= 1.0:
             raise ValueError(f"DriftImplicitEuler: theta must lie in [0.5, 1], got {self.theta!r}; 1 is backward Euler")
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         base = x
@@ -106,7 +94,7 @@ class DriftImplicitEuler:
 
 
 @dataclass(frozen=True)
-class SplitStepEuler:
+class SplitStepEuler(Memoryless):
     """Split-step backward Euler: `y = x + f(t1, y) h`, `x' = y + G(t0, y) W`; strong order ½, 1 for additive noise.
 
     The noise is added to a state that the drift has already damped, so that moments stay bounded for drifts that are
@@ -118,10 +106,7 @@ class SplitStepEuler:
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = _ORDERS
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
+    orders = EULER
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         mean = newton(sde, span.t1, x, span.h, x)

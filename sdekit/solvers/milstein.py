@@ -36,15 +36,13 @@ from ..protocols import (
     Increment,
     Levy,
     Noise,
-    Order,
     Span,
     Step,
     advance,
     apply,
     diffuse,
 )
-
-_ONE = Order(1.0, 1.0)
+from .contract import COMMUTING, ONE, Memoryless
 
 
 def length_like(h: float | Tensor, w: Tensor) -> float | Tensor:
@@ -87,7 +85,7 @@ def across(function: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor
 
 
 @dataclass(frozen=True)
-class _Milstein:
+class _Milstein(Memoryless):
     """The step shared by all Milstein schemes.
 
     derivative_free: take derivatives by central differences over O(√|h|), two evaluations of G each, for a diffusion
@@ -99,16 +97,7 @@ class _Milstein:
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = {
-        Noise.NONE: _ONE,
-        Noise.ADDITIVE: _ONE,
-        Noise.DIAGONAL: _ONE,
-        Noise.SCALAR: _ONE,
-        Noise.COMMUTATIVE: _ONE,
-    }
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
+    orders = COMMUTING
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         mean = advance(x, sde.drift(span.t0, x), span.h)
@@ -192,7 +181,7 @@ class StratonovichMilstein(_Milstein):
     calculus = Calculus.STRATONOVICH
 
 
-_ANY = {**_Milstein.orders, Noise.GENERAL: _ONE}
+_ANY = COMMUTING | {Noise.GENERAL: ONE}
 
 
 class ItoGeneralMilstein(_Milstein):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..protocols import SDE, Calculus, Dense, Diffusion, Increment, Levy, Noise, Order, Span, Step, advance, apply
+from .contract import COMMUTING, HALF
 
 State = tuple[Tensor, ...]
 """(y, f), and with noise (y, f, G): an element-wise G of the shape of x, or a matrix `(B, *shape, m)`."""
@@ -35,14 +36,7 @@ class ReversibleHeun:
     calculus = Calculus.STRATONOVICH
     levy = Levy.W
     error_order = 2.0
-    orders = {
-        Noise.NONE: Order(2.0, 2.0),
-        Noise.ADDITIVE: Order(1.0, 1.0),
-        Noise.DIAGONAL: Order(1.0, 1.0),
-        Noise.SCALAR: Order(1.0, 1.0),
-        Noise.COMMUTATIVE: Order(1.0, 1.0),
-        Noise.GENERAL: Order(0.5, 1.0),
-    }
+    orders = COMMUTING | {Noise.NONE: Order(2.0, 2.0), Noise.GENERAL: HALF}
 
     def init(self, sde: SDE, t: Tensor, x: Tensor) -> State:
         return self._at(sde, t, x)

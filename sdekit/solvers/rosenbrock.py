@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..protocols import SDE, Increment, Levy, Noise, Order, Span, Step
+from .contract import Memoryless
 from .jacobian import factorize, linearize
 from .runge_kutta import combine, stage_time
 from .tableaux import Row
@@ -96,7 +97,7 @@ RODAS5P = RosenbrockTableau(
 
 
 @dataclass(frozen=True)
-class Rodas5P:
+class Rodas5P(Memoryless):
     """Rodas5P 5(4) for stiff ODEs: order 5, L-stable, with error estimate and dense output of order 4.
 
     A step makes nine drift evaluations, one of them for the Jacobian `(B, D, D)`, and eight solves with one
@@ -111,9 +112,6 @@ class Rodas5P:
     error_order = 5.0
     orders = {Noise.NONE: Order(5.0, 5.0)}
     tableau: ClassVar[RosenbrockTableau] = RODAS5P
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         tableau, h, gamma = self.tableau, span.h, self.tableau.gamma

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, advance, apply
 from . import tableaux
+from .contract import COMMUTING, HALF
 from .tableaux import Row, Tableau
 
 
@@ -77,14 +78,7 @@ def _deterministic(order: int) -> dict[Noise, Order]:
 
 
 def _stratonovich(order: int, additive_weak: float = 1.0) -> dict[Noise, Order]:
-    one = Order(1.0, 1.0)
-    return _deterministic(order) | {
-        Noise.ADDITIVE: Order(1.0, additive_weak),
-        Noise.DIAGONAL: one,
-        Noise.SCALAR: one,
-        Noise.COMMUTATIVE: one,
-        Noise.GENERAL: Order(0.5, 1.0),
-    }
+    return COMMUTING | _deterministic(order) | {Noise.ADDITIVE: Order(1.0, additive_weak), Noise.GENERAL: HALF}
 
 
 @dataclass(frozen=True)

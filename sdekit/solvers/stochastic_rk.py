@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..protocols import SDE, Calculus, Dense, Diffusion, Increment, Levy, Noise, Order, Span, Step, advance, apply
 from . import stochastic_tableaux as tableaux
+from .contract import Memoryless
 from .milstein import length_like
 from .runge_kutta import combine, stage_time
 from .stochastic_tableaux import AdditiveTableau, DiagonalTableau
@@ -62,7 +63,7 @@ def squared(g: Diffusion) -> Diffusion:
 
 
 @dataclass(frozen=True)
-class _AdditiveRungeKutta:
+class _AdditiveRungeKutta(Memoryless):
     """The stepper for additive noise, G = G(t): every stage of the drift, and G at both ends of the step."""
 
     tableau: ClassVar[AdditiveTableau]
@@ -70,9 +71,6 @@ class _AdditiveRungeKutta:
     calculus = None
     levy = Levy.H
     error_order = 1.5
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         tableau, h = self.tableau, span.h
@@ -163,7 +161,7 @@ def _stage(
 
 
 @dataclass(frozen=True)
-class _DiagonalRungeKutta:
+class _DiagonalRungeKutta(Memoryless):
     """The stepper for diagonal and scalar Itô noise: stages X for the drift and Y for the diffusion, in turn."""
 
     tableau: ClassVar[DiagonalTableau]
@@ -171,9 +169,6 @@ class _DiagonalRungeKutta:
     calculus = Calculus.ITO
     levy = Levy.H
     error_order = 1.5
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         tableau, h = self.tableau, span.h

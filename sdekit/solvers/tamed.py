@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from ..protocols import SDE, Calculus, Increment, Levy, Noise, Order, Span, Step, advance, diffuse, sample_norm
+from .contract import EULER, Memoryless
 
 
 @dataclass(frozen=True)
-class TamedEuler:
+class TamedEuler(Memoryless):
     """Euler–Maruyama whose drift moves a sample by less than 1 a step: `x' = x + f h / (1 + |h| ‖f‖) + G W`.
 
     ‖f‖ is the Euclidean norm of one sample's drift. Where f grows faster than linearly (−x³, a double well) the moments
@@ -24,16 +25,7 @@ class TamedEuler:
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = {
-        Noise.ADDITIVE: Order(1.0, 1.0),
-        Noise.DIAGONAL: Order(0.5, 0.5),
-        Noise.SCALAR: Order(0.5, 1.0),
-        Noise.COMMUTATIVE: Order(0.5, 1.0),
-        Noise.GENERAL: Order(0.5, 1.0),
-    }
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
+    orders = {noise: order for noise, order in EULER.items() if noise is not Noise.NONE} | {Noise.DIAGONAL: Order(0.5, 0.5)}
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         f, h = sde.drift(span.t0, x), span.h

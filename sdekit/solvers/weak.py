@@ -38,6 +38,7 @@ from ..protocols import (
     advance,
     match,
 )
+from .contract import Memoryless
 from .runge_kutta import stage_time
 
 MOST_COLUMNS = 1024
@@ -126,7 +127,7 @@ _ANY_NOISE = {
 
 
 @dataclass(frozen=True)
-class PlatenWeak2:
+class PlatenWeak2(Memoryless):
     """Platen's explicit scheme of weak order 2, without derivatives.
 
         x' = x + ½ (f + f(t1, x + f h + G W)) h
@@ -145,9 +146,6 @@ class PlatenWeak2:
     levy = Levy.H
     error_order = None
     orders = {Noise.NONE: Order(2.0, 2.0)} | _ANY_NOISE
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         f = sde.drift(span.t0, x)
@@ -180,7 +178,7 @@ _B2 = (214 / 513 * math.sqrt(1105 / 991), 491 / 513 * math.sqrt(221 / 4955))
 
 
 @dataclass(frozen=True)
-class DRI1:
+class DRI1(Memoryless):
     """The Runge–Kutta scheme DRI1: weak order 2, order 3 where noise vanishes, with small error constants.
 
     The drift has three stages, every column two by itself (at `x + (342/491) f h ± 3√(38/491) b^k √|h|`) and two more
@@ -197,9 +195,6 @@ class DRI1:
     levy = Levy.H
     error_order = None
     orders = {Noise.NONE: Order(3.0, 3.0)} | _ANY_NOISE
-
-    def init(self, sde: SDE, t: Tensor, x: Tensor) -> Any:
-        return None
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         h = span.h

@@ -84,7 +84,26 @@ class WideBlock(nn.Module):
         return self.conv_out(self.dropout(self.norm_out(inner))).add_(h if self.skip is None else self.skip(entered))
 
 
-class WideResNet(nn.Module):
+class _NoisyClassifier(nn.Module):
+    """What noise-conditional classifiers do with their layers, whichever these are."""
+
+    embed: Conditioning
+    enter: nn.Conv2d
+    blocks: nn.ModuleList
+    attention: nn.Module
+    norm: nn.Module
+    head: nn.Linear
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Logits `(B, classes)` at c = ln σ `(B,)`."""
+        e = self.embed(c, None)
+        h = self.enter(_standardised(x).contiguous(memory_format=torch.channels_last))
+        for block in self.blocks:
+            h = block(h, e)
+        return self.head(self.norm(self.attention(h)).mean((2, 3)))
+
+
+class WideResNet(_NoisyClassifier):
     """`(x/s, c) → logits`. See `WideResNetConfig`."""
 
     def __init__(self, config: WideResNetConfig, image: int) -> None:
@@ -98,16 +117,9 @@ class WideResNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 self.blocks.append(WideBlock(width, wide, stride, 4 * config.features, config.dropout))
                 width = wide
+        self.attention = nn.Identity()
         self.norm = Style("relu", 0, 0.0, False, 1.0).norm(width)
         self.head = nn.Linear(width, config.classes)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Logits `(B, classes)` at c = ln σ `(B,)`."""
-        e = self.embed(c, None)
-        h = self.enter(_standardised(x).contiguous(memory_format=torch.channels_last))
-        for block in self.blocks:
-            h = block(h, e)
-        return self.head(self.norm(h).mean((2, 3)))
 
 
 @dataclass(frozen=True)
@@ -141,7 +153,7 @@ class SmallClassifierConfig:
         return network
 
 
-class SmallClassifier(nn.Module):
+class SmallClassifier(_NoisyClassifier):
     """`(x/s, c) → logits`. See `SmallClassifierConfig`."""
 
     def __init__(self, config: SmallClassifierConfig, image: int) -> None:
@@ -159,11 +171,3 @@ class SmallClassifier(nn.Module):
         self.attention = SelfAttention(width, 1, style.norm(width, activated=False))
         self.norm = style.norm(width)
         self.head = nn.Linear(width, config.classes)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Logits `(B, classes)` at c = ln σ `(B,)`."""
-        e = self.embed(c, None)
-        h = self.enter(_standardised(x).contiguous(memory_format=torch.channels_last))
-        for block in self.blocks:
-            h = block(h, e)
-        return self.head(self.norm(self.attention(h)).mean((2, 3)))

@@ -7,7 +7,8 @@ import torch
 
 from sdekit.protocols import SDE, Noise
 from sdekit.sdes.diffusion import EDM, VE, VP, Cosine, RectifiedFlow, SubVP
-from sdekit.sdes.process import AffineProcess, DiffusionProcess, IsotropicGaussian
+from sdekit.sdes.prior import IsotropicGaussian
+from sdekit.sdes.process import AffineProcess, DiffusionProcess
 
 PROCESSES = [VE(), VP(), SubVP(), EDM(), Cosine(), RectifiedFlow(), VP(beta_min=3.0, beta_max=3.0)]
 CUSTOM = AffineProcess(lambda t: torch.exp(-t), lambda t: t + t**2)
