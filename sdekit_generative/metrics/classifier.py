@@ -58,6 +58,9 @@ def pretrained() -> DigitClassifier:
 
 
 def digit_features(images: Tensor) -> Tensor:
-    """Features `(N, 32)` of digits: uint8 levels, or floats in [0, 1] that are cut to the 17 levels first."""
+    """Features `(N, 32)` of digits: uint8 levels, or floats in [0, 1] that are cut to the 17 levels first.
+
+    Raises ValueError for floats outside [0, 1], DataError for another shape.
+    """
     levels = images if images.dtype == torch.uint8 else quantise(images, LEVELS)
     return pretrained().features(as_input(levels.cpu()))

@@ -85,6 +85,8 @@ class Statistics:
     """Mean `(F,)` and covariance `(F, F)` of features, the features themselves `(N, F)` if kept, and where they are from.
 
     provenance is empty for files of other packages; its part "features" is what `FeatureNetwork.about` says.
+
+    Raises DataError for shapes that do not fit together and for numbers that are not finite.
     """
 
     mean: Tensor
