@@ -27,6 +27,7 @@ class Before:
 
     threads: int | None = None
     processes: int | None = None
+    torch: str | None = None
     log: Seal | None = None
 
 
@@ -137,8 +138,11 @@ def resume(
         recipe = change(before)
         refuse_changes(before, recipe)
     trainer, held_out = prepare(recipe, processes)
-    if seen not in (None, trainer.images.fingerprint()):
-        raise RunError(f"{folder}: the images have changed since the run was begun; put them back, or begin a new run")
+    if seen not in (None, now := trainer.images.fingerprint()):
+        raise RunError(
+            f"{folder}: the images have changed since the run was begun (SHA-256 {str(seen)[:12]}, now {now[:12]}); "
+            "put them back, or begin a new run"
+        )
     if saved is not None:
         _restore(trainer, saved, folder)
     trainer.processes.check_same("the step to go on from", trainer.steps_done)
@@ -160,8 +164,8 @@ def _recorded(run: Run, saved: Checkpoint | None) -> tuple[Recipe, str | None, B
         return run.recipe(), None, Before()
     state = saved.state
     try:
-        log = state.get("log")
-        made = Before(int(state["threads"]), int(state.get("processes", 1)), None if log is None else Seal(**log))
+        log, counts = state.get("log"), (int(state["threads"]), int(state.get("processes", 1)))
+        made = Before(*counts, state.get("torch"), None if log is None else Seal(**log))
         return decode(state["recipe"], Recipe), state["images"], made
     except (KeyError, TypeError, ValueError, OverflowError, RecipeError) as problem:
         raise CheckpointError(f"{run.folder}: not the checkpoint of a run ({problem})") from None

@@ -22,6 +22,8 @@ def train_job(job: Job, threads: int | None, tensorboard: bool = False) -> tuple
     import time
     from contextlib import nullcontext
 
+    import torch
+
     from ..progress import training_bar
     from ..training import listening
 
@@ -32,6 +34,8 @@ def train_job(job: Job, threads: int | None, tensorboard: bool = False) -> tuple
         say(f"training in {processes}{f', {each} images each' if processes.size > 1 else ''}")
         if job.before.processes not in (None, processes.size):
             warn(f"note: begun with {job.before.processes} processes: the results will agree to rounding only")
+        if job.before.torch not in (None, torch.__version__):
+            warn(f"note: begun with torch {job.before.torch}, going on with {torch.__version__}: to rounding only")
     bar = training_bar(training.steps, trainer.steps_done) if processes.leads else nullcontext(_unheard)
     start = time.perf_counter()
     with listening() as stop, bar as report:
