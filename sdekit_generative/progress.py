@@ -17,10 +17,12 @@ class _Lines:
 
     def __init__(self, title: str) -> None:
         self._title, self._start, self._next = title, time.monotonic(), time.monotonic() + _EVERY
+        self._ended = False
 
     def say(self, text: str, now: bool = False) -> None:
-        if now or time.monotonic() >= self._next:
-            self._next = time.monotonic() + _EVERY
+        """Say it if it is time, or now; what is said now is the last."""
+        if not self._ended and (now or time.monotonic() >= self._next):
+            self._next, self._ended = time.monotonic() + _EVERY, now
             print(f"{self._title}: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
     @property

@@ -139,15 +139,17 @@ def _method(name: MethodName | None, operator: Operator, model: ScoreModel, n: i
 
 
 def read_images(run: Path, file: Path | None, model: ScoreModel, span: range) -> Tensor:
-    """Images of the run's held-out data, or of a folder or array, as floats in [0, 1]."""
-    from ..data import Folder
+    """Images of the run's held-out data, or of a folder, cut and resized for the model, or an array, as floats in [0, 1]."""
+    from ..data import source_of
     from ..run import Run
     from ..train import load_images
 
     if file is None:
         data = load_images(Run.open(run).recipe())[1]
     else:
-        data = Folder(str(file), channels=model.shape[0]).load()
+        channels, height, width = model.shape
+        size = height if height == width and file.is_dir() else None
+        data = source_of(file, size, channels, broken="skip" if file.is_dir() else "stop").load()
     if data.shape != model.shape:
         raise UserError(f"{file}: images of shape {data.shape}; the model makes {model.shape}")
     levels = (
