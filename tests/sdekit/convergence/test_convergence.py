@@ -17,15 +17,16 @@ from sdekit.convergence import (
     weak_errors,
     work_precision,
 )
-from sdekit.convergence.problems import STRONG, WEAK, crossing_waves, double_well, levy_area
+from sdekit.convergence.problems import STRONG, UNLISTED, WEAK, crossing_waves, double_well, levy_area
 from sdekit.convergence.reference import fine_solution
 from sdekit.convergence.special import harmonic_langevin, problems_for
 from sdekit.convergence.study import Errors, record
 from sdekit.protocols import Calculus, Dense, Levy, Noise, Span
 from sdekit.sdes import ItoSDE, Semilinear
-from sdekit.solvers import SEEDS, EulerMaruyama, ExponentialEuler, Heun
+from sdekit.solvers import SEEDS, Dopri8, EulerMaruyama, ExponentialEuler, Heun
 
 ALL_PROBLEMS = {p.name: p for table in (STRONG, WEAK) for row in table.values() for ps in row.values() for p in ps}
+ALL_PROBLEMS |= {p.name: p for p in UNLISTED}
 
 
 def _span(a: float, b: float) -> Span:
@@ -223,3 +224,10 @@ def test_a_path_that_starts_elsewhere_has_the_same_increments():
     here, there = path.increment(_span(0.25, 0.5), path.w(0.0), Levy.K), moved.increment(_span(3.25, 3.5), path.w(0.0), Levy.K)
     assert torch.equal(here.W, there.W)
     torch.testing.assert_close(here.W, path.w(0.5) - path.w(0.25))
+
+
+def test_solution_of_the_quadrature_over_time_is_what_a_solve_of_high_order_finds():
+    problem = next(p for p in UNLISTED if p.noise is Noise.NONE)
+    errors = strong_errors(problem, Dopri8(), (32,), 3)
+    assert errors.mean[0] < 1e-11
+    assert errors.scale > 1.0
