@@ -32,6 +32,7 @@ from sdekit.sdes.diffusion import VE, VP, SubVP
 from sdekit.sdes.process import DiffusionProcess
 from sdekit.steps import Adaptive
 from sdekit_generative.data import Digits
+from sdekit_generative.files import as_json, replace_file
 from sdekit_generative.likelihood import bits_per_dim
 from sdekit_generative.losses import (
     DenoisingLoss,
@@ -52,7 +53,6 @@ from sdekit_generative.samplers import ODE, PC
 from sdekit_generative.sampling import draw
 from sdekit_generative.train import begin, prepare, resume
 from sdekit_generative.training import Processes, Stop
-from sdekit_generative.training.files import as_json, replace_file
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 _TIMED, _GROUPS, _IMAGES = 12, 3, 300

@@ -18,9 +18,9 @@ import numpy as np
 from sdekit.processes import Processes
 
 from .errors import UserError
+from .files import replace_file
 from .npz import unpack
 from .samplers import Progress
-from .training.files import replace_file
 
 Arrays = Mapping[str, Any]
 

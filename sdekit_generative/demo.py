@@ -26,6 +26,7 @@ from sdekit.steps import Adaptive
 
 from .data import Dataset, dequantise, quantise, shown
 from .describe import describe
+from .files import as_json, replace_file
 from .likelihood import bits_per_dim
 from .metrics import digit_features, frechet_distance
 from .model import ScoreModel
@@ -34,7 +35,6 @@ from .results import counting, made_with, sidecar
 from .run import Run, load
 from .sampling import ODE, PC, Sampler, draw, forward_trajectory, trajectory
 from .train import load_images
-from .training.files import as_json, replace_file
 
 IMAGES = 100
 SAMPLERS: dict[str, Sampler] = {"pc": PC(steps=250), "ode": ODE()}

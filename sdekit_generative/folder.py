@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .files import as_json, replace_file
 from .recipes import differences
-from .training.files import as_json, replace_file
 
 _PLAN, _LOCK = "plan.json", ".lock"
 

@@ -18,6 +18,7 @@ from sdekit.random import KeyedDraws, Purpose
 from .data import Dataset, quantise, shown
 from .describe import describe
 from .errors import RecipeError
+from .files import aside
 from .losses import spread
 from .pictures import grid
 from .recipes import Recipe
@@ -25,7 +26,6 @@ from .results import made_with, sidecar
 from .samplers import Fast
 from .sampling import draw
 from .training import Trainer
-from .training.files import aside
 
 _HELD_OUT, _BATCH = 1024, 128  # images that are looked at, and at a time
 _DRAWN, _PICTURED = 256, 64

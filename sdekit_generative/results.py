@@ -17,10 +17,10 @@ from torch import nn
 
 from .describe import describe_model, versions
 from .errors import UserError
+from .files import as_json, aside, replace_file
 from .model import ScoreModel
 from .pictures import save
 from .recipes import Recipe, encode
-from .training.files import as_json, aside, replace_file
 
 
 @dataclass(frozen=True)

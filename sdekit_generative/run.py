@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError
+from .files import as_json, replace_file
 from .log import Logger, Seal, board, kept, rows, sealed
 from .losses import ClassifierLoss
 from .model import ScoreModel
@@ -30,7 +31,6 @@ from .recipes import Recipe, decode, differences, encode, read
 from .training import Checkpoint, Trainer, checkpoint
 from .training.ema import combination, power_of
 from .training.engine import copy_into
-from .training.files import as_json, replace_file
 from .training.settings import FREE_TO_CHANGE
 
 _RECIPE, _LOG, _CHECKPOINTS, _LOCK = "recipe.json", "log.jsonl", "checkpoints", ".lock"

@@ -90,8 +90,8 @@ def _suited(base: Recipe, source: Source, found: Survey) -> Recipe:
 
 
 def _write(recipe: Recipe, file: Path) -> None:
+    from ..files import as_json, replace_file
     from ..recipes import encode
-    from ..training.files import as_json, replace_file
 
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, as_json(encode(recipe)))
@@ -125,7 +125,7 @@ def convert(
     import numpy as np
 
     from ..data import permutation, source_of
-    from ..training.files import aside
+    from ..files import aside
 
     if out.suffix not in (".npy", ".npz"):
         raise UserError(f"{out}: expected a name ending in .npz or .npy")

@@ -88,11 +88,11 @@ def evaluate(
     """
     from ..evaluation import Bits, Images
     from ..evaluation import evaluate as measure
+    from ..files import as_json, replace_file
     from ..metrics import Statistics
     from ..progress import work_bar
     from ..run import Run, load
     from ..training import joined
-    from ..training.files import as_json, replace_file
 
     wanted = [name.strip() for name in metric.split(",")]
     try:
@@ -158,7 +158,7 @@ def _short(model: ScoreModel, images: Any) -> str:
     """What tells this evaluation from others, in a few letters."""
     import hashlib
 
-    from ..training.files import as_json
+    from ..files import as_json
     from ..workshop import plan
 
     return hashlib.sha256(as_json(plan(model, images))).hexdigest()[:8]

@@ -167,9 +167,9 @@ def train(
 
 
 def _print_config(wanted: Recipe | None, folder: Path, asked: dict[str, str]) -> int:
+    from ..files import as_json
     from ..recipes import encode, override
     from ..run import Run
-    from ..training.files import as_json
 
     chosen = override(Run.open(folder).recipe(), asked) if wanted is None else wanted
     say(as_json(encode(chosen)).decode().rstrip())

@@ -8,9 +8,9 @@ from pathlib import Path
 import safetensors.torch
 
 from ..errors import UserError
+from ..files import aside
 from ..model import ScoreModel
 from ..recipes import encode
-from ..training.files import aside
 
 
 def to_safetensors(model: ScoreModel, file: str | Path) -> Path:

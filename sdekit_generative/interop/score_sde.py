@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, UserError
+from ..files import aside
 from ..networks.ncsnpp import NCSNpp
 from ..networks.ncsnv2 import NCSNv2
 from ..pth import read_pth
-from ..training.files import aside
 from .layout import Entry, ncsnpp_entries, ncsnv2_entries
 from .settings import Settings, settings
 

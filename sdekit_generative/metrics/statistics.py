@@ -29,8 +29,8 @@ from sdekit.processes import Processes
 
 from ..data import Dataset
 from ..errors import DataError, UserError
+from ..files import replace_file
 from ..npz import unpack
-from ..training.files import replace_file
 from .features import FeatureNetwork, Features
 from .frechet import feature_moments, gaussian_distance
 

@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .files import HIDDEN, as_json, flush_folder, write_through
+from ..files import HIDDEN, as_json, flush_folder, write_through
 
 _FORMAT = 1
 _STATE, _MANIFEST, _TENSORS = "state.json", "manifest.json", ".safetensors"

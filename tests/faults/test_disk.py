@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from sdekit_generative.cli import main
+from sdekit_generative.files import as_json
 from sdekit_generative.recipes import Recipe, encode, override
 from sdekit_generative.training import checkpoint
-from sdekit_generative.training.files import as_json
 
 from .runs import commanded, differences, in_a_child, train, undisturbed
 

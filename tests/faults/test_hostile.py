@@ -21,11 +21,11 @@ import torch
 
 from sdekit_generative.cli import main
 from sdekit_generative.errors import UserError
+from sdekit_generative.files import as_json
 from sdekit_generative.recipes import DIGITS, encode
 from sdekit_generative.run import load
 from sdekit_generative.train import resume
 from sdekit_generative.training import checkpoint
-from sdekit_generative.training.files import as_json
 
 from .mutations import mutated
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sdekit_generative.files import as_json
 from sdekit_generative.recipes import Recipe, encode, override
 from sdekit_generative.run import Run
 from sdekit_generative.training import checkpoint
-from sdekit_generative.training.files import as_json
 
 from .runs import commanded, differences, in_a_child, train, undisturbed
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sdekit_generative.errors import CheckpointError
+from sdekit_generative.files import as_json
 from sdekit_generative.training import Checkpoint, checkpoint
-from sdekit_generative.training.files import as_json
 
 
 @pytest.fixture
