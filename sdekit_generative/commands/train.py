@@ -89,7 +89,11 @@ def _try_out(recipe: Recipe, processes: Processes) -> None:
         )
         say(f"{type(trainer.model.network).__name__} of {weights:,} weights, in {processes}")
         say(f"one step of {recipe.training.batch} images: loss {loss:.4f}, {seconds:.2f} s")
-        steps = recipe.training.steps
+        steps, warmup = recipe.training.steps, recipe.training.warmup
+        if 2 * warmup > steps:
+            say(
+                f"the learning rate rises over {warmup} of {steps} steps; a shorter rise: --set training.warmup={steps // 10}"
+            )
         say(f"{steps:,} steps at that rate: {_spoken(seconds * steps)}; nothing was written")
 
 
