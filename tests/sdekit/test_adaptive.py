@@ -12,7 +12,7 @@ from sdekit.sdes.functions import ODE, StratonovichSDE
 from sdekit.solve import solve
 from sdekit.solvers import Bosh3, Dopri5, EulerMaruyama, Heun
 from sdekit.steps import Adaptive, FixedSteps
-from sdekit.steps.adaptive import scaled_norm
+from sdekit.steps.controller import scaled_norm
 
 CPU = torch.device("cpu")
 DECAY = ODE(lambda t, x: -x + torch.cos(t))  # from 0: x = (cos t + sin t − e^−t)/2

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sdekit as sk
-import sdekit.compiled as compiled
+from sdekit.compiled import adaptive, fixed, graphs
 from sdekit.errors import Incompatible
 from sdekit.protocols import Calculus, Dense, Noise
 from sdekit.solvers import ALL
@@ -20,8 +20,8 @@ GBM = sk.ItoSDE(lambda t, x: 0.5 * x, lambda t, x: 0.3 * x, noise=Noise.DIAGONAL
 @pytest.fixture(autouse=True)
 def _few_steps_a_graph(monkeypatch):
     # graphs of few steps are compiled in seconds, and go through the same code
-    for name, value in (("_STEPS", 4), ("_SMALL_STEPS", 4), ("_ATTEMPTS", 1)):
-        monkeypatch.setattr(compiled, name, value)
+    for module, name, value in ((fixed, "_STEPS", 4), (fixed, "_SMALL_STEPS", 4), (adaptive, "_ATTEMPTS", 1)):
+        monkeypatch.setattr(module, name, value)
 
 
 def _both(sde, x0, t0=0.0, t1=1.0, **arguments):
@@ -113,9 +113,9 @@ def test_a_graph_is_made_once_for_the_same_objects():
     solver, steps = sk.EulerMaruyama(), sk.FixedSteps(8)
     sde = sk.ItoSDE(lambda t, x: 0.1 * x, lambda t, x: 0.2 * x, noise=Noise.DIAGONAL)
     sk.solve(sde, torch.ones(2, 2), 0.0, 1.0, solver=solver, steps=steps, compile=True)
-    graphs = dict(compiled._graphs)
+    kept = dict(graphs._graphs)
     sk.solve(sde, torch.ones(2, 2), 0.0, 2.0, solver=solver, steps=steps, seed=7, compile=True)
-    assert dict(compiled._graphs) == graphs
+    assert dict(graphs._graphs) == kept
 
 
 def test_what_cannot_be_compiled_is_solved_with_one_warning():
