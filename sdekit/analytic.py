@@ -113,8 +113,9 @@ class _MixtureLaw:
             given, missing = ("a time t", "a process") if process is None else ("a process", "a time t")
             raise ValueError(f"{given} was given without {missing}: call log_prob(x) or log_prob(x, process, t)")
         points = self._points(x)
-        at_rest = process is None or t is None
-        law = _AT_REST if at_rest else process.marginal(t if isinstance(t, float) else time_beside(t, x))
+        law = _AT_REST
+        if process is not None and t is not None:
+            law = process.marginal(t if isinstance(t, float) else time_beside(t, x))
         return posterior(self._components.to(x.device), law, points, self._shape)
 
     def _points(self, x: Tensor) -> Tensor:

@@ -362,8 +362,10 @@ def as_time(t: float | Sequence[float] | Tensor, device: torch.device | None = N
 
 def time_beside(t: float | Tensor, x: Tensor, what: str = "t") -> Tensor:
     """A time for the states x: float64, 0-d or `(B, 1, …, 1)`. Raises ValueError where it would spread x."""
-    time = as_time(t, x.device, what)
+    time = as_time(t, what=what)
+    if time.ndim == 0:
+        return time
     if not spreads(time.shape, x.shape):
         each = (len(x), *(1,) * (x.ndim - 1))
         raise ValueError(f"{what}: expected a number, 0-d or {each}, got shape {tuple(time.shape)}")
-    return time
+    return time.to(x.device)

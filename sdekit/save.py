@@ -54,7 +54,7 @@ class SaveAt:
         ):
             raise ValueError(f"SaveAt: every must be an integer of 1 or more, got {self.every!r}")
         if self.times is not None:
-            times = as_time(self.times, what="SaveAt: times")
+            times = as_time(self.times, what="SaveAt: times").detach()
             if times.ndim != 1 or len(times) == 0:
                 raise ValueError(f"SaveAt: times must be a non-empty list of times, got {self.times!r}")
             if not bool(torch.isfinite(times.detach()).all()):
@@ -122,7 +122,7 @@ class Recorder:
             if self._per_sample:
                 self._start_per_sample(save.times, t0, x)
             else:
-                self._floats = [float(t) for t in save.times]
+                self._floats: list[float] = save.times.tolist()
                 self._start_shared(t0, x)
 
     def _check_times(self, times: Tensor, t0: Tensor, t1: Tensor) -> None:

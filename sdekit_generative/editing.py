@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sdekit.arguments import check_integer, check_number
+from sdekit.arguments import check_integer, check_number, check_state
 from sdekit.protocols import match
 from sdekit.random import KeyedDraws, Purpose
 from sdekit.scores.guidance import ClassifierGuidance
@@ -38,11 +38,12 @@ from .samplers import Fast, Progress, Route, Sampler
 from .sampling import draw
 
 
-def _check_images(model: ScoreModel, images: Tensor) -> Tensor:
+def _check_images(model: ScoreModel, images: Tensor, what: str = "images") -> Tensor:
+    check_state(what, images)
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(model.shape):
-        raise UserError(f"images: the model makes (N, {', '.join(map(str, model.shape))}), got {tuple(images.shape)}")
+        raise UserError(f"{what}: the model makes (N, {', '.join(map(str, model.shape))}), got {tuple(images.shape)}")
     if not bool(torch.isfinite(images).all()):
-        raise UserError("images: there are NaN or infinite values")
+        raise UserError(f"{what}: expected finite values, got NaN or infinite ones")
     return model.data_range.enter(images.to(model.device))
 
 
@@ -104,6 +105,7 @@ def encode(model: ScoreModel, images: Tensor, tolerance: float = 1e-4) -> Tensor
 @torch.no_grad()
 def decode(model: ScoreModel, latents: Tensor, tolerance: float = 1e-4) -> Tensor:
     """Images in [0, 1] of latents: the inverse of `encode`, up to the tolerance."""
+    check_state("latents", latents)
     process = model.process
     x = latents.to(model.device).double() * process.prior_std()
     end = _flow(model, x, process.t_max, process.t_min, tolerance)
@@ -134,6 +136,10 @@ def between(a: Tensor, b: Tensor, count: int) -> Tensor:
 
 def interpolate(model: ScoreModel, a: Tensor, b: Tensor, count: int = 9, tolerance: float = 1e-4) -> Tensor:
     """Images `(count, C, H, W)` on the way from image a to image b, `(C, H, W)`, by way of their latents."""
+    for name, image in (("a", a), ("b", b)):
+        if not isinstance(image, Tensor):
+            raise TypeError(f"{name}: expected a tensor {tuple(model.shape)}, got {type(image).__name__}")
+        _check_images(model, image[None], name)
     ends = encode(model, torch.stack((a, b)), tolerance)
     return decode(model, between(ends[0], ends[1], count), tolerance)
 

@@ -64,9 +64,11 @@ def bits_per_dim(
 
     Raises ValueError for images of another shape or kind, SolveFailed where the model's score is not finite.
     """
+    if not isinstance(images, Tensor) or images.device.type == "meta":
+        raise TypeError(f"images: expected a tensor with values, got {type(images).__name__}; use torch.as_tensor(images)")
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(model.shape) or len(images) == 0:
         raise ValueError(f"images: expected (N, {', '.join(map(str, model.shape))}), got {tuple(images.shape)}")
-    if images.dtype != torch.uint8 and not images.is_floating_point():
+    if images.dtype not in (torch.uint8, torch.float32, torch.float64):
         raise ValueError(f"images: expected uint8 levels or floats in [0, 1], got {images.dtype}")
     check_integer("batch", batch, 1)
     check_integer("first: the index of an image", first, 0)

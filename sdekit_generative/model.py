@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sdekit.protocols import as_time, match
+from sdekit.arguments import check_state
+from sdekit.protocols import match, time_beside
 from sdekit.sdes.process import DiffusionProcess
 
 from .data.dequantize import DataRange
@@ -67,17 +68,13 @@ class ScoreModel:
 
         Raises ValueError for a label that is not an integer.
         """
-        if isinstance(labels, Tensor) and (labels.ndim > 1 or labels.dtype != torch.int64):
-            raise ValueError(
-                f"labels: expected int64 (B,), got {labels.dtype} {tuple(labels.shape)}; use labels.long()"
-            )
-        if isinstance(labels, bool) or not isinstance(labels, (Tensor, int, type(None))):
-            raise ValueError(f"labels: expected a tensor of classes, or one class, got {labels!r}")
+        _check_labels(labels)
         return replace(self, labels=labels, guidance=float(guidance))
 
     def noise(self, t: Tensor | float, x: Tensor) -> Tensor:
         """ε̂(t, x), the estimate of z; t is 0-d or `(B, 1, …, 1)`, x is `(B, C, H, W)`."""
-        t = as_time(t)  # 0-d times stay on the CPU: a copy would make the device wait
+        check_state("x", x)
+        t = time_beside(t, x)  # 0-d times stay on the CPU: a copy would make the device wait
         if self.labels is None:
             return self._noise(t, x, None)
         labels = self._labels(x)
@@ -94,10 +91,7 @@ class ScoreModel:
         return self.parametrisation.noise(self._network(labels), self.process, t, x)
 
     def _labels(self, x: Tensor) -> Tensor:
-        labels = torch.as_tensor(self.labels, dtype=torch.int64, device=x.device)
-        if labels.ndim and len(labels) != len(x):
-            raise ValueError(f"labels: {len(labels)} for {len(x)} samples; give one for each, or one class for all")
-        return labels.expand(len(x))
+        return _one_each(self.labels, x)
 
     def _network(self, labels: Tensor | None) -> Network:
         def evaluate(x: Tensor, c: Tensor) -> Tensor:
@@ -111,8 +105,26 @@ class ScoreModel:
 
     def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:
         """The score at (t, x), of the shape of x."""
-        t = as_time(t)
+        check_state("x", x)
+        t = time_beside(t, x)
         return -self.noise(t, x) / match(self.process.std(t), x)
+
+
+def _check_labels(labels: object) -> None:
+    if isinstance(labels, Tensor) and (labels.ndim > 1 or labels.dtype != torch.int64 or labels.device.type == "meta"):
+        raise ValueError(
+            f"labels: expected int64 (B,), got {labels.dtype} {tuple(labels.shape)} on {labels.device}; use labels.long()"
+        )
+    if isinstance(labels, bool) or not isinstance(labels, (Tensor, int, type(None))):
+        raise ValueError(f"labels: expected a tensor of classes, or one class, got {labels!r}")
+
+
+def _one_each(labels: Labels, x: Tensor) -> Tensor:
+    """Labels `(B,)` of the samples x."""
+    found = torch.as_tensor(labels, dtype=torch.int64, device=x.device)
+    if found.ndim and len(found) != len(x):
+        raise ValueError(f"labels: got {len(found)} for {len(x)} samples; give one for each, or one class for all")
+    return found.expand(len(x))
 
 
 Classifier = Callable[[Tensor, Tensor], Tensor]
@@ -136,6 +148,9 @@ class ClassifierGuided:
     labels: Tensor | int
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        _check_labels(self.labels)
+
     @property
     def process(self) -> DiffusionProcess:
         """The score's."""
@@ -143,13 +158,14 @@ class ClassifierGuided:
 
     def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:
         """The guided score at (t, x), of the shape of x."""
-        t = as_time(t)
+        check_state("x", x)
+        t = time_beside(t, x)
         keep_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             leaf = x if keep_graph and x.requires_grad else x.detach().requires_grad_(True)
             c = told(self.process.log_sigma(t), x)
             logits = self.classifier((leaf / match(self.process.scale(t), leaf)).to(torch.float32), c)
-            labels = torch.as_tensor(self.labels, dtype=torch.int64, device=x.device).expand(len(x))
+            labels = _one_each(self.labels, x)
             chosen = logits.log_softmax(1).gather(1, labels[:, None]).sum()
             (gradient,) = torch.autograd.grad(chosen, leaf, create_graph=keep_graph)
         return self.score(t, x) + self.scale * gradient.to(x.dtype)

@@ -69,7 +69,7 @@ def draw(
     if labels is not None and len(inspect.signature(model.network.forward).parameters) < 3:
         raise ValueError(f"labels were given to a {type(model.network).__name__}, which knows no classes")
     if isinstance(labels, Tensor) and labels.ndim == 1 and len(labels) != n:
-        raise ValueError(f"labels: {len(labels)} for {n} images; give one for each, or one class for all")
+        raise ValueError(f"labels: got {len(labels)} for {n} images; give one for each, or one class for all")
     chunks: list[Tensor] = []
     evaluations = 0
     for start in range(first, first + n, batch):

@@ -23,9 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sdekit.arguments import check_like
 from sdekit.random import Draws, KeyedDraws, Purpose
 
 from .data import Dataset, Dequantisation, permutation
+from .data.dataset import check_images
 from .likelihood import BitsPerDim, bits_per_dim
 from .losses import DenoisingLoss, spread
 from .model import ScoreModel
@@ -78,6 +80,7 @@ class VariationalNoise(nn.Module):
 
     def sample(self, images: Tensor, levels: int, draws: Draws, step: int = 0) -> tuple[Tensor, Tensor]:
         """(y, log q of u `(B,)` in nats): y float32 in [0, 1), differentiable in the parameters."""
+        check_images(images)
         device = self.log_scale.device
         noise = draws.normal(Purpose.DEQUANTISE, step, tuple(images.shape), torch.float32, device)
         image = _shown(images.to(device), levels)
@@ -94,6 +97,8 @@ class VariationalNoise(nn.Module):
 
     def log2_density(self, images: Tensor, levels: int, y: Tensor) -> Tensor:
         """log₂ q(u | k) `(B,)`, float64, by running the flow back."""
+        check_images(images)
+        check_like("y", y, "images", images)
         image = _shown(images, levels)
         v = torch.logit((y.to(torch.float64) * levels - images).clamp(_EDGE, 1.0 - _EDGE)).to(torch.float32)
         last, log_slope = v, torch.zeros(len(v), device=v.device)
@@ -170,6 +175,7 @@ def dequantised_bits_per_dim(
 
     options: as for `bits_per_dim`. Uniform noise gives the same as `bits_per_dim` itself.
     """
+    check_images(images)
     parts: list[BitsPerDim] = []
     corrections: list[Tensor] = []
     for first in range(0, len(images), batch):

@@ -48,6 +48,7 @@ class Pilots:
     def of(cls, process: Any, score: Score, starts: Tensor) -> Pilots:
         """Solve from these starts. A first, coarse solve finds the width of the data, which the fine one is fitted to."""
         check_state("starts", starts)
+        starts = starts.detach()
         flow, width = probability_flow(process, score), 1.0
         for nodes in (32, NODES):
             grid = angle_grid(process, nodes, width, tail=0.2)

@@ -63,6 +63,8 @@ class LinearSDE(Additive):
             value = getattr(self, name)
             if not (callable(value) or isinstance(value, (int, float, Tensor))):
                 raise TypeError(f"LinearSDE: {name} must be a float, a tensor or a function of t, got {value!r}")
+            if isinstance(value, Tensor):
+                floating(f"{type(self).__name__}: {name}", value)
         if self.pieces < 1:
             raise ValueError(f"LinearSDE: pieces must be 1 or more, got {self.pieces}")
         t = as_time(_PROBE_TIME)

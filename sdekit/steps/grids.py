@@ -153,7 +153,7 @@ def sigma_grid(process: Affine, sigmas: Sequence[float] | Tensor) -> TimeGrid:
     Raises:
         ValueError: negative levels, or times that are not strictly monotone.
     """
-    levels = floating("sigmas", sigmas).to(torch.float64)
+    levels = floating("sigmas", sigmas).detach().to(torch.float64)
     strict = levels.ndim == 1 and len(levels) > 1 and bool((levels.diff().sign() == levels.diff()[0].sign()).all())
     if not strict or levels[0] == levels[1] or not bool((levels >= 0).all()):
         raise ValueError(f"sigmas: expected noise levels of 0 or more that all rise or all fall, got {levels.tolist()}")

@@ -22,6 +22,16 @@ LARGE = 2 << 30  # bytes from which a set is not copied, and only a sample of it
 _COMPARED = 4096
 
 
+def check_images(images: object) -> None:
+    """Raise DataError unless images are uint8 `(N, C, H, W)`, and there are some."""
+    if not isinstance(images, Tensor) or images.device.type == "meta":
+        raise DataError(f"images: expected a tensor uint8 (N, C, H, W) with values, got {type(images).__name__}")
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise DataError(f"images: expected uint8 (N, C, H, W), got {images.dtype} of shape {tuple(images.shape)}")
+    if images.numel() == 0:
+        raise DataError(f"images: there are none, got shape {tuple(images.shape)}")
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Images and, where there are any, their labels.
@@ -40,16 +50,16 @@ class Dataset:
     held_out: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise DataError(
-                f"images: expected uint8 (N, C, H, W), got {self.images.dtype} of shape {tuple(self.images.shape)}"
-            )
-        if len(self.images) == 0:
-            raise DataError("images: there are none")
+        check_images(self.images)
         if not 2 <= self.levels <= 256 or (self.levels < 256 and int(self.images.max()) >= self.levels):
             raise DataError(
                 f"levels: expected 2 to 256 and above the largest value {int(self.images.max())}, got {self.levels}"
             )
+        for name, kind in (("labels", torch.int64), ("held_out", torch.bool)):
+            given = getattr(self, name)
+            if given is not None and (not isinstance(given, Tensor) or given.dtype != kind or given.device.type == "meta"):
+                got = f"{given.dtype} on {given.device}" if isinstance(given, Tensor) else type(given).__name__
+                raise DataError(f"{name}: expected a tensor {kind} (N,), got {got}")
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
             raise DataError(f"labels: expected one an image ({len(self.images)}), got shape {tuple(self.labels.shape)}")
         if self.held_out is not None and self.held_out.shape != self.images.shape[:1]:
@@ -74,6 +84,9 @@ class Dataset:
         Images that are mapped from a large file stay there: of those, the last sixth is held out.
         """
         if self.held_out is not None:
+            count = int(self.held_out.sum())
+            if count in (0, len(self)):
+                raise DataError(f"held_out: expected some images that are held out and some not, got {count} of {len(self)}")
             return self.select((~self.held_out).nonzero()[:, 0]), self.select(self.held_out.nonzero()[:, 0])
         held_out = max(1, round(len(self) * _HELD_OUT))
         if held_out >= len(self):

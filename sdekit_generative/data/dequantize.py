@@ -21,7 +21,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sdekit.arguments import check_like, floating
 from sdekit.random import Draws, Purpose
+
+from .dataset import check_images
 
 # in float32, 255 + u must not round up to 256: the largest u that cannot changes the law by 3e-5 of a level
 _LARGEST = 1.0 - 2.0**-15
@@ -29,6 +32,7 @@ _LARGEST = 1.0 - 2.0**-15
 
 def dequantise(images: Tensor, levels: int, draws: Draws, step: int = 0) -> Tensor:
     """`(k + u) / L`: uint8 `(B, C, H, W)` → float32 in [0, 1), u keyed by (seed, sample, step)."""
+    check_images(images)
     u = draws.uniform(Purpose.DEQUANTISE, step, tuple(images.shape), torch.float32, images.device)
     return (images.to(torch.float32) + u.clamp_max(_LARGEST)) / levels
 
@@ -77,12 +81,14 @@ class TruncatedNormalNoise:
         return 0.5 * math.erfc(0.5 / self.width / math.sqrt(2.0))
 
     def __call__(self, images: Tensor, levels: int, draws: Draws, step: int = 0) -> Tensor:
+        check_images(images)
         v = draws.uniform(Purpose.DEQUANTISE, step, tuple(images.shape), torch.float32, images.device)
         tail = self._tail
         u = 0.5 + self.width * torch.special.ndtri(tail + (1.0 - 2.0 * tail) * v.to(torch.float64))
         return (images.to(torch.float32) + u.clamp(0.0, _LARGEST).to(torch.float32)) / levels
 
     def log2_density(self, images: Tensor, levels: int, y: Tensor) -> Tensor:
+        check_like("y", y, "images", images)
         u = y.to(torch.float64) * levels - images
         normaliser = math.log(self.width * math.sqrt(2.0 * math.pi) * (1.0 - 2.0 * self._tail))
         return (-0.5 * ((u - 0.5) / self.width).square() - normaliser).flatten(1).sum(1) / math.log(2.0)
@@ -119,8 +125,8 @@ class DataRange:
 
     def enter(self, y: Tensor) -> Tensor:
         """From y in [0, 1) to x."""
-        return y * self.width + self.low
+        return floating("y", y) * self.width + self.low
 
     def leave(self, x: Tensor) -> Tensor:
         """From x to y; values outside the range stay outside [0, 1]."""
-        return (x - self.low) / self.width
+        return (floating("x", x) - self.low) / self.width

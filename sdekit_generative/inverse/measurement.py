@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit.arguments import check_state
+
 from ..data.dequantize import DataRange
 from .krylov import conjugate_gradients
 from .operator import SVD, MeasurementError, Operator, Pullback, adjoint_error, as_matrix
@@ -49,7 +51,7 @@ class Measurement:
         if not isinstance(y, Tensor) or not y.is_floating_point() or y.ndim < 2 or len(y) == 0:
             found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise MeasurementError(
-                f"observation: expected a floating tensor (B, …) with a first dimension, got {found}"
+                f"observed: expected a floating tensor (B, …) with a first dimension, got {found}"
             )
         if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0.0 <= noise < math.inf:
             raise MeasurementError(
@@ -61,18 +63,20 @@ class Measurement:
                     f"operator: expected an operator such as inverse.Inpaint(mask), got {operator!r}; "
                     "wrap a linear function in inverse.FromFunction(function, shape)"
                 )
+        if y.dtype not in (torch.float32, torch.float64) or y.device.type == "meta":
+            raise MeasurementError(f"observed: expected float32 or float64 with values, got {y.dtype} on {y.device}")
         check_operator(operator, shape, y)
         expected = operator(torch.zeros((1, *shape), dtype=y.dtype, device=y.device)).shape[1:]
         if y.shape[1:] != expected:
             raise MeasurementError(
-                f"observation: {type(operator).__name__} makes {tuple(expected)} of images {tuple(shape)}, "
+                f"observed: {type(operator).__name__} makes {tuple(expected)} of images {tuple(shape)}, "
                 f"got {tuple(y.shape[1:])}"
             )
         y = operator.keep(y)
         bad = ~torch.isfinite(y).flatten(1).all(1)
         if bool(bad.any()):
             rows = ", ".join(str(int(i)) for i in bad.nonzero()[:5, 0])
-            raise MeasurementError(f"observation: NaN or infinite values were measured in sample(s) {rows}")
+            raise MeasurementError(f"observed: NaN or infinite values were given in sample(s) {rows}")
         return cls(operator, y, float(noise), tuple(shape))
 
     @property
@@ -207,6 +211,7 @@ def observe(operator: Operator, images: Tensor, noise: float = 0.0, seed: int = 
     """`A(x) + σ_y n`: an observation of images, with noise where something is measured; n depends on (seed, sample)."""
     from sdekit.random import KeyedDraws, Purpose
 
+    check_state("images", images)
     y = operator(images)
     n = KeyedDraws(seed, first).normal(Purpose.USER, 0, tuple(y.shape), y.dtype, y.device)
     return operator.keep(y + noise * n)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sdekit.arguments import floating
 from sdekit.random import KeyedDraws, Purpose
 
 from .operator import SVD, Linear, MeasurementError
@@ -35,10 +36,11 @@ class Inpaint(Linear):
     mask: Tensor
 
     def __post_init__(self) -> None:
-        mask = torch.as_tensor(self.mask)
+        mask = floating("Inpaint: mask", self.mask)
         if mask.ndim == 0 or not bool(((mask == 0) | (mask == 1)).all()):
             raise MeasurementError(
-                "Inpaint: a mask holds 0 where a pixel is missing and 1 where it is known, nothing else"
+                "Inpaint: a mask holds 0 where a pixel is missing and 1 where it is known, nothing else; got "
+                f"shape {tuple(mask.shape)} with values from {float(mask.min()):.3g} to {float(mask.max()):.3g}"
             )
         if not bool(mask.any()):
             raise MeasurementError("Inpaint: the mask leaves nothing to be seen")
@@ -83,7 +85,7 @@ class MixChannels(Linear):
     matrix: Tensor
 
     def __post_init__(self) -> None:
-        matrix = torch.as_tensor(self.matrix, dtype=torch.float64)
+        matrix = floating("MixChannels: matrix", self.matrix).to(torch.float64)
         if matrix.ndim != 2:
             raise MeasurementError(f"MixChannels: expected a matrix (K, C), got shape {tuple(matrix.shape)}")
         object.__setattr__(self, "matrix", matrix)

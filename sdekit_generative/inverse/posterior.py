@@ -128,7 +128,7 @@ def restorations(
     progress: Progress | None = None,
 ) -> Posterior:
     """Samples of the images behind observations, with the count of work. See `restore`."""
-    y = observed.to(model.device) if isinstance(observed, Tensor) else observed
+    y = observed.to(model.device) if isinstance(observed, Tensor) and observed.device.type != "meta" else observed
     measurement = enter(Measurement.of(operator, y, noise, model.shape), model.data_range)
     chosen = default_method(operator) if method is None else method
     route = (default_sampler() if sampler is None else sampler).route(model)

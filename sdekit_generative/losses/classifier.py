@@ -20,6 +20,7 @@ from sdekit.protocols import expand, match
 from ..errors import DataError
 from ..model import ScoreModel
 from .denoising import diffused
+from .loss import check_batch
 from .times import Times, UniformNoiseLevel
 
 
@@ -35,7 +36,8 @@ class ClassifierLoss:
         if not isinstance(model.labels, Tensor):
             raise DataError("a classifier needs images with classes; give data that has labels")
         process = model.process
-        t, _ = self.times.sample(process, u.to(torch.float64))
+        check_batch(x0, u, z)
+        t, _ = self.times.sample(process, u)
         x = diffused(process, x0, t, z) / match(process.scale(expand(t, x0)), x0)
         context = nullcontext() if model.precision is None else torch.autocast(x.device.type, model.precision)
         with context:

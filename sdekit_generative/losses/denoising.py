@@ -17,18 +17,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from sdekit.protocols import Affine, expand, match
 
 from ..model import ScoreModel
+from .loss import check_batch
 from .times import Times, UniformNoiseLevel
 from .weighting import LikelihoodWeighting, Weighting
 
 
 def diffused(process: Affine, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
     """`s x₀ + std z` at times `(B,)`."""
+    check_batch(x0, t, z, "t")
     t = expand(t, x0)
     return match(process.scale(t), x0) * x0 + match(process.std(t), x0) * z
 
@@ -45,7 +46,8 @@ class DenoisingLoss:
 
     def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, z: Tensor, signs: Tensor | None = None) -> Tensor:
         """`(B,)`; x0 in the model's range and z standard normal `(B, C, H, W)`, u uniforms `(B,)`."""
-        t, q = self.times.sample(model.process, u.to(torch.float64))
+        check_batch(x0, u, z)
+        t, q = self.times.sample(model.process, u)
         importance = self.weighting(model.process, t) / q
         x = diffused(model.process, x0, t, z)
         return importance.to(x0.dtype) * (model.noise(expand(t, x0), x) - z).square().flatten(1).mean(1)

@@ -6,7 +6,19 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sdekit.arguments import check_like, check_state
+from sdekit.protocols import as_time
+
 from ..model import ScoreModel
+
+
+def check_batch(x0: Tensor, u: Tensor, z: Tensor, what: str = "u") -> None:
+    """Raise unless x0 is a batch of states, z is shaped like it, and u, or `what` it is, has one number a sample."""
+    check_state("x0", x0)
+    check_like("z", z, "x0", x0)
+    if as_time(u, what=what).shape != x0.shape[:1]:
+        shape = tuple(as_time(u).shape)
+        raise ValueError(f"{what}: expected one number a sample, ({len(x0)},), got shape {shape}")
 
 
 class Loss(Protocol):

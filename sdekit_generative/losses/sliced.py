@@ -22,6 +22,7 @@ from sdekit.protocols import expand
 
 from ..model import ScoreModel
 from .denoising import diffused
+from .loss import check_batch
 from .times import Times, UniformNoiseLevel
 from .weighting import LikelihoodWeighting, Weighting
 
@@ -38,7 +39,8 @@ class SlicedLoss:
         """`(B,)`; see `Loss`. Raises ValueError without signs."""
         if signs is None:
             raise ValueError("signs: expected random signs of the shape of the images, got None")
-        t, q = self.times.sample(model.process, u.to(torch.float64))
+        check_batch(x0, u, z)
+        t, q = self.times.sample(model.process, u)
         importance = self.weighting(model.process, t) / q
         x = diffused(model.process, x0, t, z).requires_grad_(True)
         std = model.process.std(expand(t, x0)).to(x0.dtype)

@@ -25,11 +25,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdekit.protocols import expand
+from sdekit.protocols import as_time, expand
 from sdekit.sdes.diffusion import VE, VP, SubVP
 from sdekit.sdes.process import DiffusionProcess
 
 from ..model import ScoreModel
+from .loss import check_batch
 
 _NUDGE = 1e-6  # of a label, so that rounding does not make it the one below, nor t = 0, where ln σ is infinite
 
@@ -61,7 +62,8 @@ class ScoreMatching:
 
     def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, z: Tensor, signs: Tensor | None = None) -> Tensor:
         """`(B,)`; see `Loss`."""
-        process, weight = model.process, None
+        check_batch(x0, u, z)
+        process, weight, u = model.process, None, as_time(u, what="u")
         if self.levels is not None:
             t, scale, std = self._discrete(process, u, self.levels)
         else:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from sdekit.protocols import Affine
+from sdekit.protocols import Affine, as_time
 from sdekit.random import KeyedDraws, Purpose
 
 from .weighting import ends, rate
@@ -35,7 +35,7 @@ class UniformTime:
     """t uniform between t_min and t_max."""
 
     def sample(self, process: Affine, u: Tensor) -> tuple[Tensor, Tensor]:
-        length = process.t_max - process.t_min
+        u, length = as_time(u, what="u"), process.t_max - process.t_min
         t = process.t_min + length * u
         return t, 1.0 / (length * rate(process, t))
 
@@ -48,7 +48,7 @@ class UniformNoiseLevel:
     """
 
     def sample(self, process: Affine, u: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = ends(process)
+        u, (low, high) = as_time(u, what="u"), ends(process)
         return process.time(low + (high - low) * u), torch.full_like(u, 1.0 / (high - low))
 
 
@@ -74,7 +74,7 @@ class FocusedNoiseLevel:
             raise ValueError(f"expected width > 0 and 0 < floor ≤ 1, got {self.width} and {self.floor}")
 
     def sample(self, process: Affine, u: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = ends(process)
+        u, (low, high) = as_time(u, what="u"), ends(process)
         below, above = (
             torch.sigmoid(torch.tensor((end - self.centre) / self.width, dtype=u.dtype)) for end in (low, high)
         )
@@ -105,7 +105,7 @@ class LogNormalNoiseLevel:
             raise ValueError(f"std: expected a number above 0, got {self.std}")
 
     def sample(self, process: Affine, u: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = ends(process)
+        u, (low, high) = as_time(u, what="u"), ends(process)
         below, above = (
             torch.special.ndtr(torch.tensor((end - self.mean) / self.std, dtype=u.dtype)) for end in (low, high)
         )
@@ -131,7 +131,7 @@ class DiscreteTime:
             raise ValueError(f"n: expected 2 or more levels, got {self.n}")
 
     def sample(self, process: Affine, u: Tensor) -> tuple[Tensor, Tensor]:
-        length = process.t_max - process.t_min
+        u, length = as_time(u, what="u"), process.t_max - process.t_min
         place = (u * self.n).floor().clamp_max(self.n - 1)
         t = process.t_min + length * place / (self.n - 1)
         return t, 1.0 / (length * rate(process, t))

@@ -14,12 +14,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sdekit.protocols import Affine
+from sdekit.protocols import Affine, as_time
 
 
 def rate(process: Affine, t: Tensor) -> Tensor:
     """The rate dc/dt at times `(B,)`: g²/(2 std²), or by differentiation where the process does not give g."""
-    diffusion = getattr(process, "diffusion", None)
+    t, diffusion = as_time(t), getattr(process, "diffusion", None)
     if diffusion is not None:
         return diffusion(t, t).square() / (2.0 * process.std(t).square())
     return torch.func.jvp(process.log_sigma, (t,), (torch.ones_like(t),))[1]
@@ -44,7 +44,7 @@ class LikelihoodWeighting:
     """
 
     def __call__(self, process: Affine, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
+        return torch.ones_like(as_time(t))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class PerceptualWeighting:
     data_std: float = 0.5
 
     def __call__(self, process: Affine, t: Tensor) -> Tensor:
-        c = process.log_sigma(t)
+        c = process.log_sigma(as_time(t))
         bell = torch.exp(-0.5 * ((c - self.mean) / self.std) ** 2) / (self.std * math.sqrt(2.0 * math.pi))
         return bell * (1.0 + torch.exp(2.0 * c) / self.data_std**2)
 
@@ -91,4 +91,4 @@ class MinSNRWeighting:
             raise ValueError(f"gamma: expected a number above 0, got {self.gamma}")
 
     def __call__(self, process: Affine, t: Tensor) -> Tensor:
-        return (self.gamma * torch.exp(2.0 * process.log_sigma(t))).clamp_max(1.0) / rate(process, t)
+        return (self.gamma * torch.exp(2.0 * process.log_sigma(as_time(t)))).clamp_max(1.0) / rate(process, t)

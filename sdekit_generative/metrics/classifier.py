@@ -17,8 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sdekit.arguments import floating
+
 from ..data import quantise, shown
+from ..data.dataset import check_images
 from ..data.digits import LEVELS
+from ..errors import DataError
 
 FEATURES = 32
 WEIGHTS = "digit_classifier.safetensors"
@@ -62,5 +66,15 @@ def digit_features(images: Tensor) -> Tensor:
 
     Raises ValueError for floats outside [0, 1], DataError for another shape.
     """
-    levels = images if images.dtype == torch.uint8 else quantise(images, LEVELS)
+    values = floating("images", images)
+    kind = torch.as_tensor(images).dtype
+    if kind != torch.uint8 and not (kind.is_floating_point and bool(((values >= 0) & (values <= 1)).all())):
+        raise ValueError(
+            f"images: expected uint8 levels or floats in [0, 1], got {kind} from {float(values.min()):.3g} to "
+            f"{float(values.max()):.3g}"
+        )
+    levels = torch.as_tensor(images) if kind == torch.uint8 else quantise(values, LEVELS)
+    check_images(levels)
+    if levels.shape[1:] != (1, 8, 8):
+        raise DataError(f"images: expected digits (N, 1, 8, 8), got shape {tuple(levels.shape)}")
     return pretrained().features(as_input(levels.cpu()))

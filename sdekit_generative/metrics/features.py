@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import shown
+from ..data.dataset import check_images
 from ..data.digits import LEVELS
 from ..errors import DataError, UserError
 from ..pth import read_pth
@@ -80,6 +81,7 @@ class FeatureModule:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, levels: int) -> Features:
+        check_images(images)
         found: Any = self.module(self._enter(images, levels))
         pair = found if isinstance(found, tuple) else (found, None)
         if len(pair) != 2 or not isinstance(pair[0], Tensor) or pair[0].ndim != 2 or len(pair[0]) != len(images):
@@ -114,6 +116,7 @@ class DigitFeatures:
     about: Mapping[str, str] = field(default_factory=lambda: _about_digits())
 
     def __call__(self, images: Tensor, levels: int) -> Features:
+        check_images(images)
         if tuple(images.shape[1:]) != (1, 8, 8) or levels != LEVELS:
             raise DataError(
                 f"images of shape {tuple(images.shape[1:])} with {levels} levels are not digits (1, 8, 8) with {LEVELS}; "

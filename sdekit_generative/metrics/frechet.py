@@ -16,18 +16,15 @@ from torch import Tensor
 
 from sdekit.moments import Moments
 
+from .checks import checked_features
 
-def feature_moments(features: Tensor) -> Moments:
+
+def feature_moments(features: Tensor, what: str = "features") -> Moments:
     """Mean `(F,)` and covariance `(F, F)` in float64 of features `(N, F)`; sets in parts are merged.
 
     Raises ValueError for another shape, or features that are not finite.
     """
-    if features.ndim != 2 or len(features) == 0 or features.shape[1] == 0:
-        raise ValueError(f"features: expected (N, F), got {tuple(features.shape)}")
-    bad = int((~torch.isfinite(features)).any(1).sum())
-    if bad:
-        raise ValueError(f"features: those of {bad} of {len(features)} images are not finite")
-    return Moments.of(features, full=True)
+    return Moments.of(checked_features(what, features), full=True)
 
 
 def _root(covariance: Tensor) -> Tensor:
@@ -46,7 +43,7 @@ def gaussian_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tens
 
 def frechet_distance(a: Tensor | Moments, b: Tensor | Moments) -> float:
     """d² between features `(N, F)` and `(M, F)`, or their moments. Raises ValueError for sets that do not fit."""
-    first, second = (x if isinstance(x, Moments) else feature_moments(x) for x in (a, b))
+    first, second = (x if isinstance(x, Moments) else feature_moments(x, name) for name, x in (("a", a), ("b", b)))
     if first.mean.shape != second.mean.shape:
-        raise ValueError(f"features: the sets have {len(first.mean)} and {len(second.mean)} features")
+        raise ValueError(f"a and b: expected as many features in both, got {len(first.mean)} and {len(second.mean)}")
     return gaussian_distance(first.mean, first.covariance, second.mean, second.covariance)

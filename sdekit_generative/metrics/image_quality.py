@@ -14,15 +14,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdekit.arguments import floating
+
 _WIDTH, _SPREAD = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 
 
-def _check(images: Tensor, truth: Tensor) -> None:
+def _checked(images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    images, truth = floating("images", images), floating("truth", truth)
     if images.ndim != 4 or images.shape != truth.shape:
         raise ValueError(
             f"expected images and truth of one shape (N, C, H, W), got {tuple(images.shape)} and {tuple(truth.shape)}"
         )
+    return images.double(), truth.double()
 
 
 def psnr(images: Tensor, truth: Tensor) -> Tensor:
@@ -30,8 +34,8 @@ def psnr(images: Tensor, truth: Tensor) -> Tensor:
 
     Raises ValueError for images that differ in shape or are none.
     """
-    _check(images, truth)
-    return -10.0 * torch.log10((images.double() - truth.double()).square().flatten(1).mean(1))
+    x, y = _checked(images, truth)
+    return -10.0 * torch.log10((x - y).square().flatten(1).mean(1))
 
 
 def ssim(images: Tensor, truth: Tensor) -> Tensor:
@@ -39,8 +43,7 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
 
     Raises ValueError for images that differ in shape or are none.
     """
-    _check(images, truth)
-    x, y = images.double(), truth.double()
+    x, y = _checked(images, truth)
     smallest = min(x.shape[-2:])
     width = min(_WIDTH, smallest - 1 + smallest % 2)
     place = torch.arange(width, dtype=torch.float64, device=x.device) - (width - 1) / 2

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .checks import checked_features
+
 
 @dataclass(frozen=True, eq=False)
 class InceptionScore:
@@ -30,12 +32,11 @@ def inception_score(logits: Tensor, splits: int = 10) -> InceptionScore:
 
     Raises ValueError for another shape, fewer images than splits, or logits that are not finite.
     """
-    if logits.ndim != 2 or splits < 1 or len(logits) < splits:
+    logits = checked_features("logits", logits)
+    if splits < 1 or len(logits) < splits:
         raise ValueError(
             f"logits: expected (N, K) with at least one image a split, got {tuple(logits.shape)}, {splits} splits"
         )
-    if not bool(torch.isfinite(logits).all()):
-        raise ValueError("logits: some are not finite")
     found = torch.stack([_score(part) for part in logits.double().tensor_split(splits)])
     return InceptionScore(float(found.mean()), float(found.std(correction=0)), found)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from sdekit.random import fold
 
 from ..data import permutation
+from .checks import checked_pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +45,12 @@ def kernel_distance(a: Tensor, b: Tensor, subsets: int = 100, size: int | None =
 
     Raises ValueError for sets that do not fit, have fewer than 2 samples, or are not finite.
     """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"features: expected (N, F) and (M, F), got {tuple(a.shape)} and {tuple(b.shape)}")
+    a, b = checked_pair(("a", "b"), a, b)
     fewest = min(len(a), len(b))
     size = min(1000, max(2, fewest // 10)) if size is None else size
     size = min(size, fewest)
     if size < 2 or subsets < 1:
-        raise ValueError(f"features: a kernel distance needs 2 or more of each set, got {len(a)} and {len(b)}")
-    if not bool(torch.isfinite(a).all() & torch.isfinite(b).all()):
-        raise ValueError("features: some are not finite")
+        raise ValueError(f"a and b: a kernel distance needs features of 2 or more images each, got {len(a)} and {len(b)}")
     from_a, from_b = (_deal(len(x), size, fold(seed, which)) for which, x in enumerate((a, b)))
     found = torch.stack([discrepancy(a[next(from_a)].double(), b[next(from_b)].double()) for _ in range(subsets)])
     independent = min(subsets, fewest // size)

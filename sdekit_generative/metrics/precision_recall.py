@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .checks import checked_pair
+
 _PAIRS = 1 << 24  # distances held at a time
 
 
@@ -34,15 +36,12 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3) -> Pr
 
     Raises ValueError for sets that do not fit, have fewer than k + 1 samples, or are not finite.
     """
-    if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
-        raise ValueError(f"features: expected (N, F) and (M, F), got {tuple(real.shape)} and {tuple(generated.shape)}")
+    real, generated = checked_pair(("real", "generated"), real, generated)
     if neighbours < 1 or min(len(real), len(generated)) <= neighbours:
         raise ValueError(
-            f"features: {neighbours} nearest neighbours need {neighbours + 1} or more images of each set, "
+            f"real and generated features: {neighbours} nearest neighbours need {neighbours + 1} or more images of each set, "
             f"got {len(real)} and {len(generated)}"
         )
-    if not bool(torch.isfinite(real).all() & torch.isfinite(generated).all()):
-        raise ValueError("features: some are not finite")
     middle = real.double().mean(0)  # small coordinates keep the digits of small distances
     x, y = real.double() - middle, generated.double() - middle
     return PrecisionRecall(_inside(y, x, _radii(x, neighbours)), _inside(x, y, _radii(y, neighbours)))

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdekit.arguments import floating
 from sdekit.moments import Moments
 from sdekit.processes import Processes
 
@@ -93,6 +94,15 @@ class Statistics:
     covariance: Tensor
     features: Tensor | None
     provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, rank in (("mean", 1), ("covariance", 2)):
+            given = floating(name, getattr(self, name)).detach().double()
+            if given.ndim != rank or (rank == 2 and tuple(given.shape) != (len(self.mean),) * 2):
+                raise DataError(f"{name}: expected mean (F,) and covariance (F, F), got shape {tuple(given.shape)}")
+            if not bool(torch.isfinite(given).all()):
+                raise DataError(f"{name}: expected finite numbers, got NaN or infinities among them")
+            object.__setattr__(self, name, given)
 
     @classmethod
     def of(cls, seen: Collected, data: Dataset, network: FeatureNetwork, source: str = "") -> Statistics:

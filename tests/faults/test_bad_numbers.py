@@ -16,10 +16,18 @@ ADAPTIVE = sk.Adaptive(rtol=1e-2, atol=1e-2, max_steps=200)
 DTYPES = (torch.float32, torch.float64)
 
 
-def _verify(case: Case, fault: Fault, shape: tuple[int, ...], dtype: torch.dtype, steps: sk.StepControl) -> sk.Solution:
-    """Solve without and with the fault: all samples but one are the same to the bit, and that one says what it is."""
-    good = case.run(Fault(NOTHING), shape, dtype, steps)
-    bad = case.run(fault, shape, dtype, steps)
+Setting = tuple[tuple[int, ...], torch.dtype, sk.StepControl]
+
+
+def _clean(case: Case, setting: Setting) -> tuple[sk.Solution, dict[str, int]]:
+    """The solve where nothing fails, and how often each function is called."""
+    fault = Fault(NOTHING)
+    return case.run(fault, *setting), fault.calls
+
+
+def _verify(case: Case, fault: Fault, setting: Setting, good: sk.Solution) -> sk.Solution:
+    """Solve with the fault: all samples but one are the same to the bit, and that one says what it is."""
+    bad, steps = case.run(fault, *setting), setting[2]
     rest = [i for i in range(COUNT) if i != fault.sample]
     assert good.ok
     assert torch.equal(bad.x[rest], good.x[rest])
@@ -38,13 +46,6 @@ def _verify(case: Case, fault: Fault, shape: tuple[int, ...], dtype: torch.dtype
     return bad
 
 
-def _calls(case: Case, place: str, shape: tuple[int, ...], dtype: torch.dtype, steps: sk.StepControl) -> int:
-    """How often a function is called when nothing fails."""
-    fault = Fault(NOTHING)
-    case.run(fault, shape, dtype, steps)
-    return fault.calls[place]
-
-
 def _steps(case: Case) -> list[sk.StepControl]:
     return [FIXED, ADAPTIVE] if case.adapts else [FIXED]
 
@@ -56,29 +57,34 @@ def test_a_function_that_fails_half_way_ends_one_sample_with_a_status(case):
     value, dtype, shape = VALUES[turn % 3], DTYPES[turn % 2], case.shapes[turn // 2 % len(case.shapes)]
     place = case.places[turn % len(case.places)]
     for steps in _steps(case):
-        middle = _calls(case, place, shape, dtype, steps) // 2
-        bad = _verify(case, Fault(place, value, call=middle), shape, dtype, steps)
+        setting = (shape, dtype, steps)
+        good, calls = _clean(case, setting)
+        bad = _verify(case, Fault(place, value, call=calls[place] // 2), setting, good)
         assert bad.status[2] == sk.Status.NONFINITE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_function_that_fails_at_any_call_ends_one_sample_with_a_status(case):
-    for shape, dtype, place, steps in itertools.product(case.shapes, DTYPES, case.places, _steps(case)):
-        calls = _calls(case, place, shape, dtype, steps)
-        for value, call, lasting in itertools.product(VALUES, (0, calls // 2, calls - 1), (True, False)):
-            bad = _verify(case, Fault(place, value, call=call, lasting=lasting), shape, dtype, steps)
-            if lasting and call < calls - 1:
-                assert bad.status[2] == sk.Status.NONFINITE
+    for setting in itertools.product(case.shapes, DTYPES, _steps(case)):
+        good, calls = _clean(case, setting)
+        for place in case.places:
+            last = calls[place] - 1
+            for value, call in itertools.product(VALUES, (0, last // 2, last)):
+                bad = _verify(case, Fault(place, value, call=call), setting, good)
+                if call < last:
+                    assert bad.status[2] == sk.Status.NONFINITE
+            for call in (0, last // 2, last):  # at one call only
+                _verify(case, Fault(place, call=call, lasting=False), setting, good)
 
 
 def _at_random(dice: random.Random) -> None:
     case = dice.choice(CASES)
-    shape, dtype, place = dice.choice(case.shapes), dice.choice(DTYPES), dice.choice(case.places)
-    steps = dice.choice(_steps(case))
-    call = dice.randrange(_calls(case, place, shape, dtype, steps))
-    fault = Fault(place, dice.choice(VALUES), dice.randrange(COUNT), call, dice.random() < 0.7)
-    _verify(case, fault, shape, dtype, steps)
+    setting = (dice.choice(case.shapes), dice.choice(DTYPES), dice.choice(_steps(case)))
+    good, calls = _clean(case, setting)
+    place = dice.choice(case.places)
+    call, value, sample = dice.randrange(calls[place]), dice.choice(VALUES), dice.randrange(COUNT)
+    _verify(case, Fault(place, value, sample, call, dice.random() < 0.7), setting, good)
 
 
 @pytest.mark.parametrize("seed", range(10))

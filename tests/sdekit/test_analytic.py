@@ -233,7 +233,7 @@ def test_misuse_is_explained():
         GaussianMixture(means, -0.1)
     with pytest.raises(ValueError, match="must be symmetric"):
         GaussianMixture(means, covs=torch.triu(torch.ones(2, 3, 3)))
-    with pytest.raises(ValueError, match=r"covariances must be \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"covariances \(cov, covs\) must be \(3, 3\)"):
         GaussianData(torch.zeros(3), cov=torch.eye(2))
     with pytest.raises(ValueError, match=r"means must be \(K, \*shape\)"):
         GaussianMixture(torch.zeros(3), 0.1)

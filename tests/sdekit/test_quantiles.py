@@ -32,9 +32,9 @@ def test_infinite_samples_have_quantiles():
 
 
 def test_quantiles_that_there_are_not_are_refused():
-    with pytest.raises(ValueError, match="1 of the numbers are NaN"):
+    with pytest.raises(ValueError, match="samples: expected numbers, got 1 NaN"):
         quantiles(torch.tensor([1.0, math.nan]), [0.5])
-    with pytest.raises(ValueError, match="of no samples"):
+    with pytest.raises(ValueError, match="samples: expected numbers, got none"):
         quantiles(torch.zeros(0, 2), [0.5])
     with pytest.raises(ValueError, match=r"in \[0, 1\], got 1.5"):
         quantiles(torch.zeros(2), [1.5])

@@ -169,5 +169,5 @@ def test_every_image_has_the_label_that_it_was_given_in_whatever_chunk(gaussian)
     kept = generate(model.conditional(labels), 5, Fast(steps=5), batch=3)
     torch.testing.assert_close(kept, whole, rtol=0, atol=1e-6)
     assert float((generate(model, 1, Fast(steps=5), first=2, labels=0)[0] - whole[2]).abs().max()) > 0.05
-    with pytest.raises(ValueError, match="labels: 5 for 4 images"):
+    with pytest.raises(ValueError, match="labels: got 5 for 4 images"):
         generate(model, 4, Fast(steps=5), labels=labels)

@@ -88,7 +88,7 @@ def test_bad_arguments_are_named() -> None:
         sk.decode(process, score, x, temperature=0.0, **TIGHT)
     with pytest.raises(ValueError, match="t_min < t_max"):
         sk.encode(process, score, x, t_min=1.0, t_max=0.5, **TIGHT)
-    with pytest.raises(ValueError, match="same shape"):
+    with pytest.raises(ValueError, match=r"end: expected the shape of start, \(2, 3\)"):
         sk.interpolate(x, torch.zeros(2, 4), 0.5)
     with pytest.raises(ValueError, match="'linear' or 'spherical'"):
         sk.interpolate(x, x, 0.5, "cubic")

@@ -96,7 +96,7 @@ def test_losses_have_gradients_and_bad_arguments_are_named() -> None:
         sk.sliced_score_matching(score, T, x, kind="sobol")
     with pytest.raises(TypeError, match="affine process"):
         sk.denoising_score_matching(sk.CIR(), score, T, x, x)
-    with pytest.raises(ValueError, match="shaped like data"):
+    with pytest.raises(ValueError, match=r"noise: expected the shape of data, \(4, 2\), got shape \(1, 2\)"):
         sk.denoising_score_matching(PROCESS, score, T, x, x[:1])
 
 

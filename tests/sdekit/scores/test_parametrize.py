@@ -133,7 +133,7 @@ def test_bad_arguments_are_named() -> None:
         sk.as_score(sk.CIR(), lambda t, x: x, sk.PredictsNoise())
     with pytest.raises(TypeError, match="function"):
         sk.as_score(process, 3, sk.PredictsNoise())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="shaped like x"):
+    with pytest.raises(ValueError, match=r"value: expected the shape of x, \(2, 3\)"):
         sk.convert_prediction(process, 0.5, x, torch.zeros(2, 1), sk.PredictsNoise(), sk.PredictsScore())
     with pytest.raises(ValueError, match="sigma_data"):
         sk.PredictsF(0.0)

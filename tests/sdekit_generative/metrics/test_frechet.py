@@ -81,7 +81,7 @@ def test_two_sets_of_one_law_are_apart_by_what_the_docstring_says():
 def test_sets_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="2 samples or more"):
         frechet_distance(torch.zeros(1, 3), torch.zeros(5, 3))
-    with pytest.raises(ValueError, match="those of 2 of 5 images are not finite"):
+    with pytest.raises(ValueError, match="a: the features of 2 of 5 images are not finite"):
         frechet_distance(torch.tensor([[0.0], [np.nan], [1.0], [np.inf], [2.0]]), torch.zeros(5, 1))
-    with pytest.raises(ValueError, match="3 and 4 features"):
+    with pytest.raises(ValueError, match="as many features in both, got 3 and 4"):
         frechet_distance(torch.zeros(5, 3), torch.zeros(5, 4))
