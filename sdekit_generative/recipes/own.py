@@ -2,6 +2,7 @@
 
     digits             the bundled digits: what the demo trains
     folder             one's own images; `data check PATH --write FILE` fits it to them
+    folder-small       the same for a machine without a GPU: images of 32 pixels or so, in minutes
     digits-classes     digits by class, for guidance without a classifier
     cifar10-classes    CIFAR-10 by class, with the preconditioning and noise levels of Karras et al.
     digits-classifier, cifar10-classifier   classifiers of noisy images, for guidance with one
@@ -36,6 +37,21 @@ FOLDER = Recipe(
     network=UNetConfig(channels=64, multipliers=(1, 2, 4), blocks=2, attention=(2,)),
     loss=DenoisingLoss(times=FocusedNoiseLevel()),
     training=Training(steps=100_000, batch=64, learning_rate=2e-4, warmup=1000, ema=0.9999, save_every=1000, flip=True),
+)
+
+FOLDER_SMALL = replace(
+    FOLDER,
+    network=replace(FOLDER.network, channels=16),
+    training=replace(
+        FOLDER.training,
+        steps=1500,
+        batch=16,
+        learning_rate=1e-3,
+        warmup=100,
+        cooldown=0.5,
+        ema=0.999,
+        save_every=100,
+    ),
 )
 
 _TOLD = NCSNppConfig(embedding="fourier", fourier_scale=1.0, scale_by_sigma=False, classes=10)
@@ -92,6 +108,7 @@ def own() -> dict[str, Recipe]:
     return {
         "digits": DIGITS,
         "folder": FOLDER,
+        "folder-small": FOLDER_SMALL,
         "digits-classes": DIGITS_CLASSES,
         "digits-classifier": DIGITS_CLASSIFIER,
         "cifar10-classes": CIFAR10_CLASSES,

@@ -62,8 +62,8 @@ def test_the_levels_of_the_largest_images_and_of_ncsnv2_are_the_published_ones()
         assert (recipe.training.learning_rate, recipe.training.warmup, recipe.training.clip) == (1e-4, 0, None)
 
 
-def test_forty_three_recipes_have_names_that_can_be_guessed():
-    assert len(RECIPES) == 43
+def test_forty_four_recipes_have_names_that_can_be_guessed():
+    assert len(RECIPES) == 44
     with pytest.raises(RecipeError, match="did you mean cifar10-ncsnpp-ve"):
         find("cifar10-ncsnpp-veh")
 
