@@ -37,24 +37,34 @@ def flush_folder(folder: Path) -> None:
 
 
 @contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Inside, an OSError names the file: what is written to an open one, or flushed, fails without."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno is not None:
+            problem.filename = str(file)
+        raise
+
+
+@contextmanager
 def aside(file: Path) -> Iterator[Path]:
     """Where to write a file: it takes its place when it is whole and on the disk, and goes where anything is in the way.
 
     So an interruption, or a full disk, leaves the old content or the new, never a part. An OSError names the file.
     """
     hidden = file.with_name(f"{HIDDEN}{file.name}")
-    try:
-        yield hidden
-        with hidden.open("rb") as stream:
-            os.fsync(stream.fileno())
-        hidden.replace(file)
-    except BaseException as problem:
-        with suppress(OSError):
-            hidden.unlink(missing_ok=True)
-        if isinstance(problem, OSError) and problem.errno is not None:
-            problem.filename = str(file)
-        raise
-    flush_folder(file.parent)
+    with naming(file):
+        try:
+            yield hidden
+            with hidden.open("rb") as stream:
+                os.fsync(stream.fileno())
+            hidden.replace(file)
+        except BaseException:
+            with suppress(OSError):
+                hidden.unlink(missing_ok=True)
+            raise
+        flush_folder(file.parent)
 
 
 def replace_file(file: Path, content: bytes) -> None:

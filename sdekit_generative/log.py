@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointWarning, RunError, UserError
+from .files import naming
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def sealed(file: Path) -> dict[str, Any] | None:
     """The seal of a log as plain JSON values, once all of it is on the disk; None where there is no log."""
     if not file.is_file():
         return None
-    with file.open("rb") as stream:
+    with naming(file), file.open("rb") as stream:
         os.fsync(stream.fileno())
         return asdict(Seal.of(stream.read()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -74,7 +75,7 @@ def _open(file: Path | IO[bytes], name: str, mode: str) -> tuple[Image.Image, st
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
+            with Image.open(file, formats=_formats()) as opened:
                 image = ImageOps.exif_transpose(opened)
                 return _converted(image, name, mode)
     except UnidentifiedImageError:
@@ -86,6 +87,13 @@ def _open(file: Path | IO[bytes], name: str, mode: str) -> tuple[Image.Image, st
         raise DataError(f"{name}: too large to be opened safely; scale it down first") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as problem:
         raise DataError(f"{name}: a damaged image ({' '.join(str(problem).split())})") from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """All that Pillow reads by itself: for PostScript it would start another program on what is in the file."""
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
 
 
 def _converted(image: Image.Image, name: str, mode: str) -> tuple[Image.Image, str | None]:

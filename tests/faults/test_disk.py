@@ -114,8 +114,9 @@ def _failing(kind: str, k: int) -> Iterator[list[int]]:
 
 def _full_at(kind: str, k: int, folder: Path, recipe: Recipe, whole: Path, capsys: pytest.CaptureFixture[str]) -> bool:
     """Whether training met a full disk at the k-th call; what is left must be good to go on from, to the same end."""
+    command = _training(folder, recipe)
     with _failing(kind, k) as calls:
-        status = main(_training(folder, recipe))
+        status = main(command)
     said = capsys.readouterr().err
     met = calls[0] >= k
     if not met:
