@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,11 +61,22 @@ _SHIFTS = tuple(np.uint64(n) for n in (30, 27, 31))
 _UNSIGNED = tuple(np.uint64(factor & MASK64) for factor in _FACTORS)
 
 
+def array(z: Tensor) -> Any:
+    """The array in the memory of a tensor, to be worked on in place; None on other devices, in graphs and transforms."""
+    if not z.is_cpu or torch.compiler.is_compiling():
+        return None
+    try:
+        return z.numpy()
+    except RuntimeError:  # what a transform of torch.func wraps has no memory of its own
+        return None
+
+
 def mix(z: Tensor, scratch: Tensor | None = None) -> Tensor:
     """`mix_int` on an int64 tensor, in place; scratch: memory of the same shape, where there is some."""
-    if z.is_cpu and not torch.compiler.is_compiling():
+    word = array(z)
+    if word is not None:
         # torch multiplies int64 a third as fast as NumPy, and has no shift that fills with zeros
-        word = z.numpy().view(np.uint64)
+        word = word.view(np.uint64)
         other = np.empty_like(word) if scratch is None else scratch.numpy().view(np.uint64)
         for n, factor in zip(_SHIFTS, (*_UNSIGNED, None), strict=True):
             np.bitwise_xor(word, np.right_shift(word, n, out=other), out=word)
@@ -177,8 +189,8 @@ def _convert_halves(word: Tensor, high: Tensor, low: Tensor) -> None:
         return
     halves = word.view(torch.int32).reshape(*word.shape, 2)
     for half, out in zip(halves.unbind(-1), (low, high)[::_LOW_FIRST], strict=True):
-        if word.is_cpu:
-            np.copyto(out.numpy(), half.numpy(), casting="unsafe")  # NumPy is twice as fast where integers lie apart
+        if (there := array(out)) is not None:
+            np.copyto(there, half.numpy(), casting="unsafe")  # NumPy is twice as fast where integers lie apart
         else:
             out.copy_(half)
 

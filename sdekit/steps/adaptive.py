@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +119,8 @@ class AdaptivePace:
         self.progress = self.controller.begin(first, start.clone(), active, status)
         self._host: Controller | None = None
         if x.device.type == "cpu":
-            self._host, self.progress = self.controller.on_host(), Progress(*map(on_host, self.progress))
+            with suppress(RuntimeError):
+                self._host, self.progress = self.controller.on_host(), Progress(*map(on_host, self.progress))
         self._lands: Array = None
 
     def leave_host(self) -> None:
@@ -144,7 +146,7 @@ class AdaptivePace:
         if self._host is not None:
             try:
                 arrays = [on_host(value) for value in values]
-            except (RuntimeError, TypeError):  # such as under a transform of torch.func
+            except RuntimeError:
                 self.leave_host()
                 before = self.progress
             else:

@@ -53,8 +53,8 @@ def as_tensor(x: Array) -> Tensor:
 
 
 def on_host(t: Tensor) -> Array:
-    """A tensor on the host as an array, in the same memory where its dtype allows."""
-    return (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t).detach().numpy()
+    """A tensor on the host as an array, in the same memory. Raises RuntimeError under the transforms of torch.func."""
+    return t.detach().numpy()
 
 
 def _clip(x: Array, low: float | None, high: float | None) -> Array:

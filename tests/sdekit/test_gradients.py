@@ -297,3 +297,25 @@ def test_what_cannot_be_undone_is_refused():
     event = Event(lambda t, x: x[:, 0])
     with pytest.raises(Incompatible, match=r"Use Checkpointed\(\)"):
         solve(sde, x0, 0.0, 1.0, solver=_Reversible(), steps=FixedSteps(4), gradient=ReversibleAdjoint(), event=event)
+
+
+def test_the_transforms_of_torch_func_go_through_solves():
+    x, rate = torch.linspace(0.5, 1.0, 6, dtype=torch.float64).reshape(3, 2), torch.tensor(0.7, dtype=torch.float64)
+
+    def decay(x, rate):
+        steps = Adaptive(rtol=1e-9, atol=1e-9)
+        return solve(ODE(lambda t, x: -rate * x), x, 0.0, 1.0, solver=Dopri5(), steps=steps).x
+
+    fall = math.exp(-0.7)
+    _, tangent = torch.func.jvp(decay, (x, rate), (x, torch.zeros_like(rate)))
+    torch.testing.assert_close(tangent, x * fall, rtol=1e-7, atol=0.0)
+    slope = torch.func.grad(lambda rate: decay(x, rate).sum())(rate)
+    torch.testing.assert_close(slope, -x.sum() * fall, rtol=1e-7, atol=0.0)
+
+    def growth(x):
+        sde = ItoSDE(lambda t, x: 0.1 * x, lambda t, x: 0.3 * x, noise=Noise.DIAGONAL)
+        save = SaveAt(times=[0.55, 1.0])
+        return solve(sde, x, 0.0, 1.0, solver=EulerMaruyama(), steps=FixedSteps(10), seed=1, save=save).x
+
+    # the solution is linear in where it begins
+    torch.testing.assert_close(torch.func.jvp(growth, (x,), (x,))[1], growth(x), rtol=1e-12, atol=0.0)
