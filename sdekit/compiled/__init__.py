@@ -24,11 +24,9 @@ from .fixed import FixedMarch
 if TYPE_CHECKING:
     from ..solve import Run
 
-__all__ = ["march"]
-
 
 def march(run: Run) -> None:
-    """Take a run to its end through graphs."""
+    """Take a run to its end through graphs. Raises Incompatible where it looks for events or keeps interpolants."""
     if run.watch is not None:
         raise Incompatible("compile=True does not look for events: leave out compile, or the event")
     if run.recorder is not None and run.recorder.dense is not None:
