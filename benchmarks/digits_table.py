@@ -11,8 +11,8 @@ ODE (mean of three times 300) and by predictor–corrector with 250 steps. Measu
 besides.
 
 Runs and what was measured of them are kept in runs/digits_table, so that an interrupted benchmark goes on where it was,
-and several may be made at a time: --only 'VE/*' here and --only '*VP/*' there, and then once more without.
-Writes benchmarks/results/digits_table.json and .md.
+and several may be made at a time: --only 'VE/*' here and --only '*VP/*' there.
+Writes benchmarks/results/digits_table.json and .md, of all runs that have been measured so far.
 """
 
 from __future__ import annotations
@@ -204,9 +204,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU time of each run")
-    parser.add_argument(
-        "--only", nargs="*", default=None, help="runs as PROCESS/LOSS, * for any; results stay as they are"
-    )
+    parser.add_argument("--only", nargs="*", default=["*"], help="runs as PROCESS/LOSS, * for any")
     parser.add_argument("--fast", action="store_true", help="a hundredth of the time, to see that it works")
     parser.add_argument("--state", type=Path, default=Path("runs/digits_table"))
     arguments = parser.parse_args()
@@ -215,16 +213,15 @@ def main() -> None:
     state = arguments.state / f"{minutes:g}-minutes"
     state.mkdir(parents=True, exist_ok=True)
     everything = [(process, loss) for process in PROCESSES for loss in LOSSES]
-    only = ["*"] if arguments.only is None else arguments.only
-    chosen = [(p, k) for p, k in everything if any(fnmatch(f"{p}/{k}", pattern) for pattern in only)]
+    chosen = [(p, k) for p, k in everything if any(fnmatch(f"{p}/{k}", pattern) for pattern in arguments.only)]
     if not chosen:
         parser.error(f"--only: there are {', '.join(f'{p}/{k}' for p, k in everything)}")
     for process, loss in chosen:  # all of them before the first is trained, so that the machine is as idle for each
         planned(state, process, loss, minutes)
-    lines = []
     for process, loss in chosen:
-        lines.append(cell(state, process, loss, minutes))
-        print(json.dumps(lines[-1]), flush=True)
+        print(json.dumps(cell(state, process, loss, minutes)), flush=True)
+    files = [state / f"{process}-{loss}.json" for process, loss in everything]
+    lines = [json.loads(file.read_bytes()) for file in files if file.exists()]
     found = {
         "minutes": minutes,
         "floor": floor(),
@@ -233,7 +230,7 @@ def main() -> None:
         "machine": {"torch": torch.__version__, "python": platform.python_version(), "threads": 1},
     }
     print(table(found))
-    if arguments.only is None and not arguments.fast:
+    if not arguments.fast:
         replace_file(_RESULTS / "digits_table.json", as_json(found))
         replace_file(_RESULTS / "digits_table.md", table(found).encode())
 
