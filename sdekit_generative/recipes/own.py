@@ -41,7 +41,7 @@ FOLDER = Recipe(
 
 FOLDER_SMALL = replace(
     FOLDER,
-    network=replace(FOLDER.network, channels=16),
+    network=UNetConfig(channels=16, multipliers=(1, 2, 4), blocks=2, attention=(2,)),
     training=replace(
         FOLDER.training,
         steps=1500,
