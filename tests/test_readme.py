@@ -83,7 +83,7 @@ def _given(needs: str) -> dict[str, Any]:
 def test_a_snippet_runs(needs, code, request, monkeypatch, tmp_path):
     trained = needs.startswith("a trained model")
     monkeypatch.chdir(request.getfixturevalue("demo") if trained else tmp_path)
-    code = code.replace("10**6", "10**3")  # what takes long is in other tests
+    code = code.replace("10**6", "10**3").replace("n=512", "n=64")  # what takes long is in other tests
     exec(compile(code, "README.md", "exec"), _given(needs))
 
 
