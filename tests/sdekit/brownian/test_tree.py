@@ -273,3 +273,9 @@ def test_an_empty_batch_has_an_empty_increment() -> None:
     path = tree((0, 2))
     assert path(0.1, 0.2).W.shape == (0, 2)
     assert path(torch.empty(0), torch.empty(0)).W.shape == (0, 2)
+
+
+def test_the_domain_runs_from_the_earlier_end_to_the_later() -> None:
+    tree = BrownianTree(2.0, -1.0, (3, 1))
+    assert tree.domain == (-1.0, 2.0)
+    assert float(tree.value(-1.0).abs().max()) == 0.0

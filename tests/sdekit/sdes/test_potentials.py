@@ -106,3 +106,11 @@ def test_bad_arguments_are_refused():
         DoubleWell(height=0.0)
     with pytest.raises(ValueError, match="without a potential"):
         OverdampedLangevin(gradient=lambda x: x).log_density(torch.ones(1, 1))
+
+
+def test_the_double_well_is_zero_in_its_wells_and_as_high_as_said_between_them():
+    sde = DoubleWell(height=1.5, width=0.8, temperature=0.4)
+    x = torch.tensor([[0.8, -0.8], [0.0, 0.0], [0.8, 0.0], [1.6, 0.8]], dtype=F64)
+    torch.testing.assert_close(sde.potential(x), torch.tensor([0.0, 3.0, 1.5, 13.5], dtype=F64))
+    leaf = x.requires_grad_(True)
+    torch.testing.assert_close(sde.drift(ZERO, leaf), -_gradient(sde.potential(leaf), leaf))
