@@ -169,20 +169,21 @@ def dequantised_bits_per_dim(
     dequantisation: Dequantisation,
     seed: int = 0,
     batch: int = 256,
+    first: int = 0,
     **options: object,
 ) -> BitsPerDim:
     """Bits per dimension of uint8 images under any law of u: those of y, and log₂ q(u)/D more.
 
-    options: as for `bits_per_dim`. Uniform noise gives the same as `bits_per_dim` itself.
+    first and options: as for `bits_per_dim`. Uniform noise gives the same as `bits_per_dim` itself.
     """
     check_images(images)
     parts: list[BitsPerDim] = []
     corrections: list[Tensor] = []
-    for first in range(0, len(images), batch):
-        chunk = images[first : first + batch].to(model.device)
-        y = dequantisation(chunk, model.levels, KeyedDraws(seed, first))
+    for start in range(0, len(images), batch):
+        chunk, number = images[start : start + batch].to(model.device), first + start
+        y = dequantisation(chunk, model.levels, KeyedDraws(seed, number))
         corrections.append(dequantisation.log2_density(chunk, model.levels, y).double().cpu() / chunk[0].numel())
-        parts.append(bits_per_dim(model, y, seed=seed, first=first, batch=batch, **options))  # type: ignore[arg-type]
+        parts.append(bits_per_dim(model, y, seed=seed, first=number, batch=batch, **options))  # type: ignore[arg-type]
     each = torch.cat([part.per_image for part in parts]) + torch.cat(corrections)
     error = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else math.nan
     return BitsPerDim(float(each.mean()), error, each, max(part.network_evaluations for part in parts))

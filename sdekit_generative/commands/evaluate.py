@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from ..errors import UserError
 from .app import app
-from .options import Count, Machine, blaming, say, warn
+from .options import Count, Machine, blaming, numbers, say, warn
 from .samplers import SamplerOptions
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def evaluate(
     run: Path,
     *,
     metric: str = "fid,is,bpd",
-    n: Annotated[Count, Parameter(name=("--images", "--n"))] = 10_000,  # torchrun takes --n for one of its own
+    n: Annotated[str, Parameter(name=("--images", "--n"))] = "10000",  # torchrun takes --n for one of its own
     how: SamplerOptions = SamplerOptions(),
     seed: int = 0,
     classes: int = 0,
@@ -55,7 +55,7 @@ def evaluate(
     metric
         Any of fid, kid, is (Inception score), pr (precision and recall), bpd (bits per dimension), with commas.
     n
-        Number of images made. Under torchrun say --images.
+        How many images are made, 10000, or their numbers from 0 on, 0-9999. Under torchrun say --images.
     seed
         Of images, dequantisation and probes; image i of a seed is always the same one.
     classes
@@ -94,9 +94,12 @@ def evaluate(
     from ..run import Run, load
     from ..training import joined
 
+    made = numbers(n, 0, 0)
+    if made.start != 0:
+        raise UserError(f"--images: an evaluation takes images from 0 on, such as 0-9999, got {n}")
     wanted = [name.strip() for name in metric.split(",")]
     try:
-        images = Images(n, how.build(), seed, batch, classes, label, guidance)
+        images = Images(len(made), how.build(), seed, batch, classes, label, guidance)
         bits = Bits(repeats, bits_tolerance, probes, seed)
     except (ValueError, TypeError) as problem:
         raise UserError(str(problem)) from None

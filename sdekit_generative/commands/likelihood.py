@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError
 from .app import app
-from .options import Count, Machine, blaming, say
+from .options import Count, Machine, Taken, blaming, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,7 @@ def likelihood(
     run: Path,
     *,
     data: Path | None = None,
+    which: Taken = Taken(),
     tolerance: float = 1e-3,
     probes: Count = 1,
     dequantise: Literal["uniform", "truncated", "learned"] = "uniform",
@@ -74,19 +75,24 @@ def likelihood(
         raise UserError(
             f"{data}: images of shape {images.shape}; the model is of {model.shape} with {model.levels} levels"
         )
+    span = which.span(len(images))
+    chosen = images.images[span.start : span.stop]
+    if len(chosen) == 0:
+        raise UserError(f"--images, --first: there are images 0 to {len(images) - 1}, got {span.start}")
     options: dict[str, Any] = {
         "steps": Adaptive(rtol=tolerance, atol=tolerance),
         "divergence": Hutchinson(probes=probes),
         "seed": seed,
+        "first": span.start,
         "batch": batch,
     }
-    with blaming(run), work_bar("likelihood", len(images)) as progress:
+    with blaming(run), work_bar("likelihood", len(chosen)) as progress:
         if dequantise == "uniform":
-            bits = bits_per_dim(model, images.images, progress=progress, **options)
+            bits = bits_per_dim(model, chosen, progress=progress, **options)
         else:
             law = _law(run, model, dequantise, progress)
-            bits = dequantised_bits_per_dim(model, images.images, law, **options)
-    figures: dict[str, Any] = {"bits_per_dim": bits.mean, "standard_error": bits.standard_error, "images": len(images)}
+            bits = dequantised_bits_per_dim(model, chosen, law, **options)
+    figures: dict[str, Any] = {"bits_per_dim": bits.mean, "standard_error": bits.standard_error, "images": len(chosen)}
     if dequantise != "uniform":
         figures["dequantise"] = dequantise
     say(json.dumps({**figures, "network_evaluations": bits.network_evaluations}))

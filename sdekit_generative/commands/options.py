@@ -74,7 +74,7 @@ class Drawn:
 
     def span(self, usual: int) -> range:
         """The numbers of the images; as many as usual where nothing is said. Raises UserError for what is none."""
-        return _numbers(self.images, self.first, usual)
+        return numbers(self.images, self.first, usual)
 
 
 @Parameter(name="*")
@@ -85,7 +85,8 @@ class Taken:
     Parameters
     ----------
     images
-        Which of the images that there are: their numbers, 0-3, or how many, 4. [default: a few]
+        Which of the images that there are: their numbers, 0-3, or how many, 4. [default: a few; for
+        likelihood all]
     first
         Number of the first image, where --images says how many.
     """
@@ -95,7 +96,7 @@ class Taken:
 
     def span(self, usual: int) -> range:
         """The numbers of the images; as many as usual where nothing is said. Raises UserError for what is none."""
-        return _numbers(self.images, self.first, usual)
+        return numbers(self.images, self.first, usual)
 
 
 @Parameter(name="*")
@@ -119,7 +120,7 @@ class Picture:
         return Result.vacant(self.out or usual)
 
 
-def _numbers(given: str | None, first: int, usual: int) -> range:
+def numbers(given: str | None, first: int, usual: int) -> range:
     """Numbers of images: "64" is first … first + 63, "8-15" is 8 … 15."""
     text = str(usual) if given is None else given
     low, dash, high = text.partition("-")

@@ -110,6 +110,7 @@ def test_images_that_a_metric_does_not_need_need_not_be_there(run, small_data, c
     [
         (["--metric=fidd"], "expected some of fid, kid, is, pr, bpd, got"),
         (["--metric="], "expected some of fid"),
+        (["--images=8-31"], "takes images from 0 on"),
         (["--images=1"], "n: the number of images must be an integer of 2 or more, got 1"),
         (["--images=3", "--metric=pr"], "pr: needs 4 images or more of each set, made and real; there are 3"),
         (["--images=3", "--metric=is"], "is: needs 10 images or more"),

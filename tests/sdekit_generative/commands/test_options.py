@@ -88,6 +88,21 @@ def test_every_picture_has_beside_it_what_it_was_made_with(tiny_run, tmp_path):
             assert about["seed"] == 0
 
 
+def test_bits_are_measured_of_the_images_that_are_named(tiny_run, capsys):
+    found = []
+    for images in ("0-3", "0-1", "2-3"):
+        assert (
+            main(["likelihood", str(tiny_run), f"--images={images}", "--tolerance=0.05", "--dequantise=truncated"]) == 0
+        )
+        found.append(json.loads(capsys.readouterr().out))
+    assert [figures["images"] for figures in found] == [4, 2, 2]
+    assert found[0]["bits_per_dim"] == pytest.approx(
+        (found[1]["bits_per_dim"] + found[2]["bits_per_dim"]) / 2, abs=1e-4
+    )
+    assert main(["likelihood", str(tiny_run), "--images=300-301"]) == 2
+    assert "there are images 0 to 299, got 300" in capsys.readouterr().err
+
+
 def test_a_film_ends_with_the_images_that_sample_draws(tiny_run, tmp_path):
     same = [str(tiny_run), "--images=1-3", "--seed=2", "--sampler=fast", "--steps=6"]
     assert main(["sample", *same, f"--out={tmp_path / 's.png'}"]) == 0
