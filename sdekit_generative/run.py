@@ -240,12 +240,14 @@ def _trained(path: Path, which: str, average: float | None) -> tuple[ScoreModel,
             raise ValueError(f"levels is {levels!r}")
         model = recipe.build((channels, height, width), levels)
         copy_into(model.network.state_dict(), saved.tensors["model"], "model")  # for what is not averaged
-        weights = saved.tensors["ema"] if average is None else reconstruct(path, average, saved.state["ema_updates"])
-        copy_into(dict(model.network.named_parameters()), weights, "ema")
+        copy_into(dict(model.network.named_parameters()), saved.tensors["ema"], "ema")
     except (KeyError, TypeError, ValueError, RecipeError) as problem:
         raise CheckpointError(f"{place}: not the checkpoint of a model ({problem!r})") from None
     except CheckpointError as problem:
         raise CheckpointError(f"{place}/{problem}") from None
+    if average is not None:
+        weights = reconstruct(path, average, saved.state.get("ema_updates"))
+        copy_into(dict(model.network.named_parameters()), weights, "power")
     return model, isinstance(recipe.loss, ClassifierLoss)
 
 
