@@ -18,7 +18,8 @@ from ..counters import node_normal
 from .levy import ordered_sum
 from .wavelets import Floats, Ints, Weights, weights
 
-_BLOCK_NUMBERS = 1024  # samples × numbers in a block: some 60 levels of them stay in a core's cache
+_BLOCK_NUMBERS = 4096  # samples × numbers in a block: some 60 levels of them stay in a core's cache
+_FEW = 512  # numbers for which one sum of all levels costs less than a sum for each
 _BLOCK_SAMPLES = 256  # weights of samples with times of their own take as much room
 _KEPT_NUMBERS = 1 << 23  # normals kept for the next query by a whole series
 
@@ -34,7 +35,7 @@ class _Block:
 
     def sum(self, s: Ints, t: Ints, w: Weights) -> Tensor:
         """`(k, B, size)`."""
-        total = self._weigh(w.root, self._root)[0]
+        total = self._weighed_sum(w.root, self._root)
         first, stop = w.first, w.first + len(w.start)
         z_start = self._known(s, stop) if len(w.start) else None
         z_end = self._known(t, len(w.end))
@@ -49,11 +50,9 @@ class _Block:
             z_start = z_start[first:stop]
         self._keep_path(t, z_end)
         if len(w.end):
-            total += ordered_sum(self._weigh(w.end, z_end[: len(w.end)]))
+            total += self._weighed_sum(w.end, z_end[: len(w.end)])
         if len(w.start):
-            # as many empty places as levels that hold t too, so that the order of the sum is that of any other query
-            x = self._weigh(w.start, z_start)
-            total += ordered_sum(torch.cat((x.new_zeros((first, *x.shape[1:])), x)))
+            total += self._weighed_sum(w.start, z_start)
         return total
 
     def _draw(self, nodes: Tensor) -> Tensor:
@@ -83,14 +82,28 @@ class _Block:
             return torch.where(mask, hits[0][1][:n], hits[1][1][:n])
         return None
 
-    def _weigh(self, w: Floats, z: Tensor) -> Tensor:
-        """Σ_j w[l, k, j] z[l, j]: `(l, k, B, size)`."""
-        v, z = torch.from_numpy(w).to(z.device)[..., None], z.to(torch.float64)
+    def _weighed_sum(self, w: Floats, z: Tensor) -> Tensor:
+        """Σ_l Σ_j w[l, k, j] z[l, j]: `(k, B, size)`, float64, added level by level.
+
+        In two steps, product and sum: a fused one rounds otherwise where the array is too short to be vectorised.
+        """
+        v = torch.from_numpy(w).to(z.device)[..., None]
+        if z[0].numel() > _FEW and z.is_cpu:
+            total = torch.zeros((v.shape[1], *z.shape[2:]), dtype=torch.float64)
+            level, term = torch.empty((2, *total.shape), dtype=torch.float64).unbind()
+            columns = [zip(v[:, :, j].unbind(), z[:, j].unbind(), strict=True) for j in range(self._count)]
+            for (weight, normal), *others in zip(*columns, strict=True):
+                torch.mul(weight, normal, out=level)
+                for weight, normal in others:
+                    level.add_(torch.mul(weight, normal, out=term))
+                total.add_(level)
+            return total
         out = v[:, :, 0] * z[:, None, 0]
         for j in range(1, self._count):
-            # in two steps: a fused one rounds otherwise where the array is too short to be vectorised
             out += v[:, :, j] * z[:, None, j]
-        return out
+        if not z.is_cpu:
+            return ordered_sum(out)
+        return torch.from_numpy(np.add.accumulate(out.numpy(), axis=0)[-1])
 
 
 class Series:
