@@ -162,7 +162,9 @@ class Workshop:
             found = make(span, progress)
             return {**found, "seconds": np.array(time.perf_counter() - start)}
 
-        with nullcontext() if self.bar is None or not self.group.leads else self.bar(title) as progress:
+        kept = chunks.total - sum(map(len, chunks.missing()))
+        said = f"{title}, {kept} of {chunks.total} kept" if kept else title
+        with nullcontext() if self.bar is None or not self.group.leads else self.bar(said) as progress:
             chunks.make(timed, self.group, progress)
         return chunks
 
