@@ -19,7 +19,8 @@ class Stats:
     model_calls: batched calls of the model: the score where the SDE has one, else the drift.
     drift_calls, diffusion_calls: batched calls of f and of G.
     evaluations (B,): model calls for the steps of the sample: what it would have cost alone. Side steps to times that
-    are saved and to events are counted in the batched calls only.
+    are saved and to events are counted in the batched calls only. Implicit methods iterate until the last sample of the
+    batch has converged, and count that for all of them.
     accepted, rejected (B,): steps taken and steps tried in vain.
     """
 

@@ -189,3 +189,5 @@ def _samplers() -> Iterator[Case]:
 
 
 CASES = (*_equations(), *_samplers())
+# the last case of every solver: the widest noise it takes
+EACH_SOLVER = tuple({repr(case.solver): case for case in CASES}.values())

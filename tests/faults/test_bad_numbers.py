@@ -9,7 +9,7 @@ import torch
 
 import sdekit as sk
 
-from .broken import CASES, COUNT, NOTHING, VALUES, Case, Fault, start
+from .broken import CASES, COUNT, EACH_SOLVER, NOTHING, VALUES, Case, Fault, start
 
 FIXED = sk.FixedSteps(6)
 ADAPTIVE = sk.Adaptive(rtol=1e-2, atol=1e-2, max_steps=200)
@@ -50,10 +50,10 @@ def _steps(case: Case) -> list[sk.StepControl]:
     return [FIXED, ADAPTIVE] if case.adapts else [FIXED]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", EACH_SOLVER, ids=lambda case: case.name)
 def test_a_function_that_fails_half_way_ends_one_sample_with_a_status(case):
     # the kinds of fault are dealt out among the cases; all of them for each are in the slow test below
-    turn = CASES.index(case)
+    turn = EACH_SOLVER.index(case)
     value, dtype, shape = VALUES[turn % 3], DTYPES[turn % 2], case.shapes[turn // 2 % len(case.shapes)]
     place = case.places[turn % len(case.places)]
     for steps in _steps(case):

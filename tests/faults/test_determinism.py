@@ -12,7 +12,7 @@ import torch
 import sdekit as sk
 import sdekit_generative as sg
 
-from .broken import CASES, NOTHING, Case, Fault
+from .broken import CASES, EACH_SOLVER, NOTHING, Case, Fault
 
 FIXED, ADAPTIVE = sk.FixedSteps(6), sk.Adaptive(rtol=1e-2, atol=1e-2, max_steps=400)
 WHOLE, HALF = 64, 32
@@ -51,20 +51,21 @@ def _compare(case: Case, shape, dtype, steps, singles) -> None:
             assert torch.equal(part.stats.evaluations, whole.stats.evaluations[rows])
 
 
-@pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", EACH_SOLVER[::4], ids=lambda case: case.name)
 def test_a_batch_is_its_halves_and_its_samples(case):
     for steps in _steps(case):
         _compare(case, (3,), torch.float64, steps, (0, 41))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", EACH_SOLVER, ids=lambda case: case.name)
 def test_every_batch_is_its_halves_and_its_samples(case):
     for shape in case.shapes:
         for steps in _steps(case):
             dtypes = (torch.float32, torch.float64) if steps is FIXED else (torch.float64,)
             for dtype in dtypes:
-                _compare(case, shape, dtype, steps, range(0, WHOLE, 1 if shape == (3,) else 16))
+                every = steps is FIXED and dtype is torch.float64 and shape == (3,)
+                _compare(case, shape, dtype, steps, range(0, WHOLE, 1 if every else 16))
 
 
 PROGRAM = """
@@ -80,7 +81,7 @@ print("\\n".join(fingerprints()))
 def fingerprints() -> list[str]:
     """SHA-256 of the bits of several solves, likelihoods and generated images."""
     dice, found = random.Random(5), []
-    for case in dice.sample(CASES, 12):
+    for case in dice.sample(CASES, 8):
         for steps in _steps(case):
             x = _batch(case, (3,), torch.float32, steps, slice(0, 8), count=8).x
             found.append(f"{case.name} {type(steps).__name__} {_digest(x)}")
