@@ -28,7 +28,7 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -208,7 +208,7 @@ class Cell:
         seconds = time.perf_counter() - start
         many = Measurement.of(self.operator, self.many, self.noise, SHAPE)
         if clouds is not None:
-            method = dataclasses.replace(method, particles=min(clouds, 64))  # type: ignore[type-var]
+            method = dataclasses.replace(cast(Any, method), particles=min(clouds, 64))
         ranked = sample_posterior(self.prior.route(), many, method, n=RANKED, seed=5, batch=4096)
         return {
             **self.judge([x.flatten(1) for x in samples], ranked.samples.flatten(2)),
@@ -275,7 +275,8 @@ def precise() -> list[dict[str, Any]]:
             y = observe(operator, prior.law.sample(1, seed=10), noise, seed=11)
             truth = exact_posterior(*prior.parts, operator, y[0], noise)
             measurement, method = Measurement.of(operator, y, noise, SHAPE), METHODS["MMPS, to convergence"]
-            found = sample_posterior(prior.route(), measurement, method, n=draws.rows, seed=draws, batch=draws.rows)  # type: ignore[arg-type]
+            units: Any = draws  # in place of a seed
+            found = sample_posterior(prior.route(), measurement, method, n=draws.rows, seed=units, batch=draws.rows)
             x = found.samples[0].flatten(1)
             columns = x[:-1] - x[-1]
             covariance = columns.mT @ columns

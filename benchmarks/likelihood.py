@@ -27,7 +27,7 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -158,9 +158,9 @@ def torchdiffeq_row(problem: Problem, tolerance: float) -> Row:
         return problem.rate(t, y)
 
     ends, start = torch.tensor([problem.process.t_min, problem.process.t_max], dtype=torch.float64), time.perf_counter()
-    found = odeint(rate, problem.start, ends, rtol=tolerance, atol=tolerance, method="dopri5")
+    found = cast(Tensor, odeint(rate, problem.start, ends, rtol=tolerance, atol=tolerance, method="dopri5"))
     spent = time.perf_counter() - start
-    return problem.row("torchdiffeq", "dopri5", tolerance, problem.of_end(found[-1]), calls, float(calls), spent)  # type: ignore[index]
+    return problem.row("torchdiffeq", "dopri5", tolerance, problem.of_end(found[-1]), calls, float(calls), spent)
 
 
 def sdekit_row(problem: Problem, solver: str, setting: float, share: float = 1.0) -> Row:

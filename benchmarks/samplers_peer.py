@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -69,7 +69,8 @@ class Exact:
 
     def end(self, x: Tensor, sigma: float) -> Tensor:
         """The flow's end at σ = 0 from x̃ at σ."""
-        grid = TimeGrid([*angle_grid(self.process, 1500, t0=sigma).times[:-1], 0.0])  # type: ignore[index]
+        times = cast(tuple[float, ...], angle_grid(self.process, 1500, t0=sigma).times)
+        grid = TimeGrid([*times[:-1], 0.0])
         flow = probability_flow(self.process, self.score)
         return solve(flow, x, sigma, 0.0, solver=AngularAdams(4), steps=grid).x
 

@@ -60,10 +60,10 @@ def diffrax_runs(shape: tuple[int, ...], steps: int) -> dict[str, Run]:
     """diffrax on geometric Brownian motion, compiled, with its unsafe path and its tree."""
     if not _installed("diffrax"):
         return {}
-    import diffrax  # type: ignore[import-not-found]
-    import jax  # type: ignore[import-not-found]
-    import jax.numpy as jnp  # type: ignore[import-not-found]
-    import lineax  # type: ignore[import-not-found]
+    diffrax: Any = importlib.import_module("diffrax")
+    jax: Any = importlib.import_module("jax")
+    jnp: Any = importlib.import_module("jax.numpy")
+    lineax: Any = importlib.import_module("lineax")
 
     dt, y0 = 1.0 / steps, jnp.ones(shape)
     noise = jax.ShapeDtypeStruct(shape, y0.dtype)
@@ -112,11 +112,10 @@ def ode_runs(x0: Tensor, end: float, tolerance: float) -> dict[str, Run]:
             lambda t, x: -x * torch.cos(20.0 * t), x0, ts, method="dopri5", rtol=tolerance, atol=tolerance
         )
     if _installed("torchode"):
-        import torchode  # type: ignore[import-not-found]
-
-        term = torchode.ODETerm(lambda t, y: -y * torch.cos(20.0 * t)[:, None])  # type: ignore[arg-type]
+        torchode: Any = importlib.import_module("torchode")
+        term = torchode.ODETerm(lambda t, y: -y * torch.cos(20.0 * t)[:, None])
         control = torchode.IntegralController(atol=tolerance, rtol=tolerance, term=term)
-        solver = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), control)  # type: ignore[arg-type]
+        solver = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), control)
         times = torch.tensor([0.0, end], device=x0.device).expand(len(x0), 2)
-        found["torchode"] = lambda: solver.solve(torchode.InitialValueProblem(y0=x0, t_eval=times))  # type: ignore[arg-type]
+        found["torchode"] = lambda: solver.solve(torchode.InitialValueProblem(y0=x0, t_eval=times))
     return found

@@ -14,7 +14,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -314,5 +314,5 @@ class Replay:
 def as_draws(seed: int | Draws, first: int = 0) -> Draws:
     """The source that `seed=` names: an integer makes a `KeyedDraws`, any other source is taken as it is."""
     if isinstance(seed, (int, np.integer)) or not all(hasattr(seed, name) for name in ("normal", "uniform", "sign")):
-        return KeyedDraws(seed, first)  # type: ignore[arg-type]
+        return KeyedDraws(cast(int, seed), first)  # which refuses what is neither
     return seed

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +52,8 @@ class Coupling(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width, 2 * channels, 3, padding=1),
         )
-        last: nn.Conv2d = self.net[-1]  # type: ignore[assignment]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        for last in self.net[-1].parameters():
+            nn.init.zeros_(last)
 
     def forward(self, v: Tensor, image: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
         """(v, log |∂v'/∂v| `(B,)`); with `inverse`, the way back, and still the log-determinant of the way there."""
@@ -170,7 +170,7 @@ def dequantised_bits_per_dim(
     seed: int = 0,
     batch: int = 256,
     first: int = 0,
-    **options: object,
+    **options: Any,
 ) -> BitsPerDim:
     """Bits per dimension of uint8 images under any law of u: those of y, and log₂ q(u)/D more.
 
@@ -183,7 +183,7 @@ def dequantised_bits_per_dim(
         chunk, number = images[start : start + batch].to(model.device), first + start
         y = dequantisation(chunk, model.levels, KeyedDraws(seed, number))
         corrections.append(dequantisation.log2_density(chunk, model.levels, y).double().cpu() / chunk[0].numel())
-        parts.append(bits_per_dim(model, y, seed=seed, first=number, batch=batch, **options))  # type: ignore[arg-type]
+        parts.append(bits_per_dim(model, y, seed=seed, first=number, batch=batch, **options))
     each = torch.cat([part.per_image for part in parts]) + torch.cat(corrections)
     error = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else math.nan
     return BitsPerDim(float(each.mean()), error, each, max(part.network_evaluations for part in parts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App
 
@@ -81,12 +81,12 @@ def _suited(base: Recipe, source: Source, found: Survey) -> Recipe:
 
     names = {"process": "sigma_max", "parametrisation": "data_std", "network": "sigma_max"}
     values = {"sigma_max": found.sigma_max, "data_std": round(found.std, 3)}
-    parts: dict[str, object] = {}
+    parts: dict[str, Any] = {}
     for part, name in names.items():
         value = getattr(base, part)
         if name in {f.name for f in dataclasses.fields(value)}:
             parts[part] = dataclasses.replace(value, **{name: values[name]})
-    return dataclasses.replace(base, data=source, **parts)  # type: ignore[arg-type]
+    return dataclasses.replace(base, data=source, **parts)
 
 
 def _write(recipe: Recipe, file: Path) -> None:
@@ -134,12 +134,12 @@ def convert(
     data = source_of(path, size, channels, broken).load()
     data = data.select(permutation(len(data), seed=0, epoch=0))
     out.parent.mkdir(parents=True, exist_ok=True)
-    labels = {} if data.labels is None else {"labels": data.labels.numpy()}
+    labels: dict[str, Any] = {} if data.labels is None else {"labels": data.labels.numpy()}
     with aside(out) as hidden:
         if out.suffix == ".npy":
             _save(data.images.numpy(), hidden)
         else:
-            np.savez(hidden, images=data.images.numpy(), levels=data.levels, **labels)  # type: ignore[arg-type]
+            np.savez(hidden, images=data.images.numpy(), levels=data.levels, **labels)
     say(f"{out}: {len(data)} images of {data.shape[2]}×{data.shape[1]} pixels")
     return 0
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .cifar import Cifar10, is_cifar
 from .dataset import Dataset, permutation
+from .gather import Broken
 from .images import Folder
 from .parquet import Parquet
 
@@ -85,11 +86,11 @@ def largest_distance(points: Tensor, block: int = 250) -> float:
 
 
 def source_of(
-    path: Path, size: int | None = None, channels: int = 3, broken: str = "stop"
+    path: Path, size: int | None = None, channels: int = 3, broken: Broken = "stop"
 ) -> Folder | Cifar10 | Parquet:
     """The source that reads what lies at a path: CIFAR-10, Parquet files, a folder of images, or an array."""
     if is_cifar(path):
         return Cifar10(str(path))
     parquet = path.suffix == ".parquet" or (path.is_dir() and any(path.glob("**/*.parquet")))
     kind = Parquet if parquet else Folder
-    return kind(path=str(path), size=size, channels=channels, broken=broken)  # type: ignore[arg-type]
+    return kind(path=str(path), size=size, channels=channels, broken=broken)

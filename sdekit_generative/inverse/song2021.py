@@ -41,8 +41,8 @@ class Song2021:
         if isinstance(operator, Inpaint):
             return
         even = torch.full((1, 3), 1 / 3, dtype=torch.float64)
-        grey = isinstance(operator, MixChannels) and channels == 3 and operator.matrix.shape == (1, 3)
-        if not grey or not torch.allclose(operator.matrix, even):  # type: ignore[union-attr]
+        matrix = operator.matrix if isinstance(operator, MixChannels) and channels == 3 else None
+        if matrix is None or matrix.shape != even.shape or not torch.allclose(matrix, even):
             raise MeasurementError("compat='song2021' knows Inpaint(mask) and Colorize() of three channels only")
 
     @cached_property

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class KeyedDropout:
         self._draws: dict[int, KeyedDraws] = {}
         for place, layer in enumerate(m for m in network.modules() if isinstance(m, nn.Dropout) and m.p > 0.0):
             # in place of the layer's own, so that the network keeps its modules and the names of its weights
-            layer.forward = partial(self._drop, layer, place)  # type: ignore[method-assign]
+            cast(Any, layer).forward = partial(self._drop, layer, place)
 
     @contextmanager
     def at(self, step: int, first: int, device: torch.device) -> Iterator[None]:

@@ -5,6 +5,8 @@ Reference: Zhao et al. (2023), "PyTorch FSDP"; Rajbhandari et al. (2020), "ZeRO"
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from torch import Tensor, nn
 
 from .processes import Processes
@@ -43,4 +45,4 @@ def like(value: Tensor, target: Tensor) -> Tensor:
         return value
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(value.to(mesh.device_type), mesh, target.placements)  # type: ignore[attr-defined]
+    return distribute_tensor(value.to(mesh.device_type), mesh, cast(Any, target).placements)

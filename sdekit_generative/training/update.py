@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class Update:
         """Inside, gradients are exchanged with the other processes only in the last part of a batch."""
         waiting: AbstractContextManager[Any] = nullcontext()
         if self._sharded:
-            self.network.set_requires_gradient_sync(last)  # type: ignore[operator]
+            cast(Any, self.network).set_requires_gradient_sync(last)  # fully_shard gives networks this method
         elif isinstance(self.network, DistributedDataParallel) and not last:
             waiting = self.network.no_sync()
         with waiting:

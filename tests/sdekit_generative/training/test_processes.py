@@ -160,7 +160,8 @@ def test_a_wrong_number_of_processes_is_refused_before_anything_is_written(capsy
     said = capsys.readouterr().err
     assert "2 processes were asked for, but 1 was started; start with: torchrun --nproc_per_node=2" in said
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setenv("WORLD_SIZE", "4")
+    for name, value in {"WORLD_SIZE": "4", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29400"}.items():
+        monkeypatch.setenv(name, value)
     check_count(None)
     check_count(4)
     with pytest.raises(RunError, match="2 processes were asked for, but 4 were started"):
