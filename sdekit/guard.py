@@ -1,4 +1,7 @@
-"""Whether a solver fits an SDE, read off the orders that the solver carries; and what to use instead."""
+"""What is asked of the arguments of a solve, and whether they fit one another.
+
+Whether a solver fits an SDE is read off the orders that the solver carries, as is what to use instead.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arguments import check_has
 from .errors import Incompatible
-from .protocols import Calculus, Direction, Noise, Solver
+from .protocols import Calculus, Direction, Noise, Solver, as_time
 from .solvers import ALL
 
 
@@ -56,3 +60,42 @@ def check_fit(sde: Any, solver: Solver, t0: Tensor, t1: Tensor, path_given: bool
             "To reverse the law use reverse(sde, score); to run a path back on the same noise, give the path and a "
             "Stratonovich SDE: solve(to_stratonovich(sde), …, path=tree)."
         )
+
+
+def check_objects(
+    steps: object, save: object, path: object, event: object, gradient: object, progress: object
+) -> None:
+    """Raise TypeError for an argument of `solve` that is not what it should be."""
+    check_has("steps", steps, ("adaptive", "begin"), "a control such as FixedSteps(100) or Adaptive(rtol=…, atol=…)")
+    if save is not None:
+        check_has("save", save, ("times", "every", "fn", "dense"), "SaveAt(times=[…]) or SaveAt(every=n)")
+    if path is not None:
+        check_has("path", path, ("increment",), "a Brownian path such as BrownianTree(…)")
+    if event is not None:
+        check_has("event", event, ("condition", "rising", "iterations"), "Event(condition)")
+    if gradient is not None:
+        check_has("gradient", gradient, ("march",), "Checkpointed() or ReversibleAdjoint()")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: expected a function of the fraction done, got {progress!r}")
+
+
+def check_times(t0: float | Tensor, t1: float | Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+    """Both ends as float64 tensors, 0-d or `(B,)`. Raises TypeError or ValueError for what cannot be the ends of a solve."""
+    times: list[Tensor] = []
+    for name, t in (("t0", t0), ("t1", t1)):
+        try:
+            time = as_time(t)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"{name}: expected a time, a float or a 0-d or (B,) tensor, got {t!r}") from error
+        if time.ndim > 1 or (time.ndim == 1 and len(time) != len(x0)):
+            raise ValueError(f"{name}: expected a float, 0-d or ({len(x0)},) tensor, got shape {tuple(time.shape)}")
+        if not bool((time.detach().abs() <= torch.finfo(x0.dtype).max).all()):
+            raise ValueError(f"{name} must be finite in {x0.dtype}, got {t!r}")
+        times.append(time.to(x0.device) if time.ndim else time)
+    signs = torch.sign(times[1].detach() - times[0].detach())
+    if bool((signs > 0).any()) and bool((signs < 0).any()):
+        raise ValueError(
+            "t0 and t1: all samples must travel in the same direction of time; solve the two groups apart, got "
+            f"t0 = {times[0].tolist()} and t1 = {times[1].tolist()}"
+        )
+    return times[0], times[1]

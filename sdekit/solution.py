@@ -102,3 +102,23 @@ class DenseOutput:
         if result is None or found is None or not bool(found.all()):
             raise ValueError(f"got t = {t}, which lies outside the solved interval of at least one sample")
         return result
+
+
+def failure_message(solution: Solution, t: Tensor) -> str:
+    """Which samples did not reach t1, why, and when the first of each kind stopped; t: the times all ended at."""
+    status, steps = solution.status, solution.stats.accepted
+    parts: list[str] = []
+    for kind in (Status.NONFINITE, Status.MAX_STEPS, Status.STEP_TOO_SMALL):
+        rows = torch.nonzero(status == kind).squeeze(1)
+        if len(rows):
+            names = ", ".join(str(int(i)) for i in rows[:5]) + (", …" if len(rows) > 5 else "")
+            row = int(rows[0])
+            stop = float(t.expand(len(status))[row])
+            at = f" (sample {row} stopped at t = {stop:.6g}, after {int(steps[row])} steps)" if t.ndim else ""
+            parts.append(f"{len(rows)} {kind.name}: samples {names}{at}")
+    advice = "; the solution so far is in .solution, or pass on_failure='return'"
+    return (
+        f"{sum(int(s > Status.EVENT) for s in status)} of {len(status)} samples did not reach t1: "
+        + "; ".join(parts)
+        + advice
+    )

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from . import compiled
 from .alarm import Alarm
-from .arguments import check_has, check_state
+from .arguments import check_state
 from .brownian import BrownianTree, FreshIncrements
 from .brownian.halves import HalvedPath
 from .brownian.stretched import StretchedPath
 from .errors import Incompatible, SolveFailed, Status
 from .events import Event, EventWatch
-from .guard import check_fit
+from .guard import check_fit, check_objects, check_times
 from .protocols import (
     SDE,
     BrownianMotion,
@@ -35,14 +35,13 @@ from .protocols import (
     Solver,
     Span,
     StepControl,
-    as_time,
     broadcast,
     error_order,
     expand,
 )
 from .random import Draws, as_draws
 from .save import Bridge, Recorder, SaveAt, select
-from .solution import Solution, Stats
+from .solution import Solution, Stats, failure_message
 from .watch import Watched
 
 
@@ -87,8 +86,8 @@ def solve(
     x0 = _in_memory(x0)
     if on_failure not in ("raise", "return"):
         raise ValueError(f"on_failure: expected 'raise' or 'return', got {on_failure!r}")
-    _check_objects(steps, save, path, event, gradient, progress)
-    start, end = _check_times(t0, t1, x0)
+    check_objects(steps, save, path, event, gradient, progress)
+    start, end = check_times(t0, t1, x0)
     draws = as_draws(seed, first)
     watched = Watched(sde, x0)
     check_fit(watched, solver, start, end, path is not None)
@@ -263,64 +262,8 @@ class Run:
         dense = None if self.recorder is None else self.recorder.dense
         solution = Solution(saved_x, saved_t, status, stats, self.mean, dense)
         if on_failure == "raise" and not solution.ok:
-            raise SolveFailed(_failure_message(solution, t), solution)
+            raise SolveFailed(failure_message(solution, t), solution)
         return solution
-
-
-def _failure_message(solution: Solution, t: Tensor) -> str:
-    status, steps = solution.status, solution.stats.accepted
-    parts: list[str] = []
-    for kind in (Status.NONFINITE, Status.MAX_STEPS, Status.STEP_TOO_SMALL):
-        rows = torch.nonzero(status == kind).squeeze(1)
-        if len(rows):
-            names = ", ".join(str(int(i)) for i in rows[:5]) + (", …" if len(rows) > 5 else "")
-            row = int(rows[0])
-            stop = float(t.expand(len(status))[row])
-            at = f" (sample {row} stopped at t = {stop:.6g}, after {int(steps[row])} steps)" if t.ndim else ""
-            parts.append(f"{len(rows)} {kind.name}: samples {names}{at}")
-    advice = "; the solution so far is in .solution, or pass on_failure='return'"
-    return (
-        f"{sum(int(s > Status.EVENT) for s in status)} of {len(status)} samples did not reach t1: "
-        + "; ".join(parts)
-        + advice
-    )
-
-
-def _check_objects(
-    steps: object, save: object, path: object, event: object, gradient: object, progress: object
-) -> None:
-    check_has("steps", steps, ("adaptive", "begin"), "a control such as FixedSteps(100) or Adaptive(rtol=…, atol=…)")
-    if save is not None:
-        check_has("save", save, ("times", "every", "fn", "dense"), "SaveAt(times=[…]) or SaveAt(every=n)")
-    if path is not None:
-        check_has("path", path, ("increment",), "a Brownian path such as BrownianTree(…)")
-    if event is not None:
-        check_has("event", event, ("condition", "rising", "iterations"), "Event(condition)")
-    if gradient is not None:
-        check_has("gradient", gradient, ("march",), "Checkpointed() or ReversibleAdjoint()")
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress: expected a function of the fraction done, got {progress!r}")
-
-
-def _check_times(t0: float | Tensor, t1: float | Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
-    times: list[Tensor] = []
-    for name, t in (("t0", t0), ("t1", t1)):
-        try:
-            time = as_time(t)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(f"{name}: expected a time, a float or a 0-d or (B,) tensor, got {t!r}") from error
-        if time.ndim > 1 or (time.ndim == 1 and len(time) != len(x0)):
-            raise ValueError(f"{name}: expected a float, 0-d or ({len(x0)},) tensor, got shape {tuple(time.shape)}")
-        if not bool((time.detach().abs() <= torch.finfo(x0.dtype).max).all()):
-            raise ValueError(f"{name} must be finite in {x0.dtype}, got {t!r}")
-        times.append(time.to(x0.device) if time.ndim else time)
-    signs = torch.sign(times[1].detach() - times[0].detach())
-    if bool((signs > 0).any()) and bool((signs < 0).any()):
-        raise ValueError(
-            "t0 and t1: all samples must travel in the same direction of time; solve the two groups apart, got "
-            f"t0 = {times[0].tolist()} and t1 = {times[1].tolist()}"
-        )
-    return times[0], times[1]
 
 
 def _noise_like(sde: Watched, t0: Tensor, x: Tensor) -> Tensor | None:
