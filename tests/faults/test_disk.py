@@ -156,7 +156,7 @@ def _limited(size: int, arguments: list[str], said: Path) -> int:
     return commanded(arguments, said)
 
 
-@pytest.mark.parametrize("size", [0, 300, 2000, 20_000, 60_000])
+@pytest.mark.parametrize("size", [0, 300, 20_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (2000, 60_000))])
 def test_files_that_grow_too_large_cost_a_line_and_nothing_else(size, recipe, whole, tmp_path):
     folder, said = tmp_path / "run", tmp_path / "said"
     status = in_a_child(partial(_limited, size, _training(folder, recipe), said))

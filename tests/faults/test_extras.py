@@ -94,48 +94,34 @@ def _run(cases: list[tuple[list[str], list[str] | str]], place: Path) -> list[tu
     return [(status, out, err) for status, out, err in json.loads(done.stdout.splitlines()[-1])]
 
 
-def test_what_is_missing_is_named_with_what_to_install(tmp_path):
+def test_what_is_missing_is_named_with_what_to_install_and_the_rest_works(tmp_path):
     (tmp_path / "shard.parquet").write_bytes(b"PAR1")
-    parquet = ["data", "check", "shard.parquet"]
-    cases: list[tuple[list[str], list[str] | str, str]] = [
-        (["cyclopts"], ["--help"], "generative"),
-        (["safetensors"], TRAIN, "generative"),
-        (["safetensors"], ["sample", "nowhere"], "generative"),
-        (["PIL"], TRAIN, "generative"),
-        (["tqdm"], TRAIN, "generative"),
-        (["pyarrow"], parquet, "parquet"),
-        (["tensorboard"], [*TRAIN, "--tensorboard", "--out=board"], "tensorboard"),
-        (["matplotlib"], "from sdekit_generative.pictures import loss_curve; loss_curve([], 'a.png')", "matplotlib"),
-        (["safetensors"], "import sdekit_generative as sg; sg.load('nowhere')", "generative"),
-        (["PIL"], "import sdekit_generative as sg; sg.Folder('nowhere').load()", "generative"),
-        (["safetensors"], "import sdekit_generative as sg; sg.interop", "generative"),
-    ]
-    for (missing, what, extra), (status, _, err) in zip(
-        cases, _run([(missing, what) for missing, what, _ in cases], tmp_path), strict=True
-    ):
-        assert status == 2, (missing, what, err)
-        assert "Traceback" not in err
-        assert len([line for line in err.splitlines() if not line.startswith("note: ")]) == 1
-        assert missing[0] in err
-        if extra != "matplotlib":  # Python's own words, where the library is used and not a command
-            assert f"pip install 'sdekit[{extra}]'" in err
-
-
-def test_what_needs_no_extra_works_without(tmp_path):
     (tmp_path / "odd" / "torchvision").mkdir(parents=True)
     (tmp_path / "odd" / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator nms does not exist')")
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 17, (8, 8, 8), dtype=np.uint8))
-    cases: list[tuple[list[str], list[str] | str]] = [
-        ([*ALL, *OTHERS], _SOLVE),
-        ([*ALL, *OTHERS], "import sdekit_generative; sdekit_generative.UserError; dir(sdekit_generative)"),
-        (["matplotlib", "pyarrow", "tensorboard", *OTHERS[:-1]], [*TRAIN, "--out=run"]),
-        (["matplotlib", "pyarrow", "tensorboard"], ["data", "check", "a.npy"]),
-        ([], ["--version"]),
-        ([], f"import sys; sys.path.insert(0, {str(tmp_path / 'odd')!r})\n{_SOLVE}import sdekit_generative.run"),
+    # what is missing, what is done, and the extra to install; none where it works all the same
+    cases: list[tuple[list[str], list[str] | str, str | None]] = [
+        (["cyclopts"], ["--help"], "generative"),
+        (["safetensors"], TRAIN, "generative"),
+        (["tqdm"], TRAIN, "generative"),
+        (["pyarrow"], ["data", "check", "shard.parquet"], "parquet"),
+        (["tensorboard"], [*TRAIN, "--tensorboard", "--out=board"], "tensorboard"),
+        (["safetensors"], "import sdekit_generative as sg; sg.load('nowhere')", "generative"),
+        (["PIL"], "import sdekit_generative as sg; sg.Folder('nowhere').load()", "generative"),
+        ([*ALL, *OTHERS], _SOLVE, None),
+        ([*ALL, *OTHERS], "import sdekit_generative; sdekit_generative.UserError; dir(sdekit_generative)", None),
+        (["matplotlib", "pyarrow", "tensorboard", *OTHERS[:-1]], [*TRAIN, "--out=run"], None),
+        (["matplotlib", "pyarrow"], ["data", "check", "a.npy"], None),
+        ([], f"import sys; sys.path.insert(0, {str(tmp_path / 'odd')!r})\nimport sdekit, sdekit_generative.run", None),
     ]
-    for case, (status, out, err) in zip(cases, _run(cases, tmp_path), strict=True):
-        assert status == 0, (case, err)
+    found = _run([(missing, what) for missing, what, _ in cases], tmp_path)
+    for (missing, what, extra), (status, out, err) in zip(cases, found, strict=True):
+        assert status == (2 if extra else 0), (missing, what, err)
         assert "Traceback" not in out + err
+        if extra:
+            assert len([line for line in err.splitlines() if not line.startswith("note: ")]) == 1
+            assert missing[0] in err
+            assert f"pip install 'sdekit[{extra}]'" in err
     assert (tmp_path / "run" / "log.jsonl").read_bytes().count(b"\n") == 1
 
 

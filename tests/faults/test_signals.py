@@ -73,7 +73,7 @@ def _stopped(recipe: Recipe, whole: tuple[Path, float], place: Path, number: int
 
 @pytest.mark.parametrize("number", ENDS)
 def test_a_run_that_is_asked_to_stop_saves_its_step_and_goes_on_to_the_same_end(recipe, whole, tmp_path, number):
-    assert _stopped(recipe, whole, tmp_path, number, 2) >= 2
+    assert _stopped(recipe, whole, tmp_path, number, 1) >= 1
 
 
 @pytest.mark.slow
