@@ -57,13 +57,17 @@ _FACTORS = _int64(0xBF58476D1CE4E5B9), _int64(0x94D049BB133111EB)
 
 
 _LOW_FIRST = 1 if sys.byteorder == "little" else -1
+_ONE_THREAD = 1 << 15  # numbers that torch leaves to one thread
 _SHIFTS = tuple(np.uint64(n) for n in (30, 27, 31))
 _UNSIGNED = tuple(np.uint64(factor & MASK64) for factor in _FACTORS)
 
 
 def array(z: Tensor) -> Any:
-    """The array in the memory of a tensor, to be worked on in place; None on other devices, in graphs and transforms."""
-    if not z.is_cpu or torch.compiler.is_compiling():
+    """The array in the memory of a tensor, to be worked on in place where NumPy is the faster.
+
+    None on other devices, in graphs and transforms, and for numbers that torch shares out to several threads.
+    """
+    if not z.is_cpu or torch.compiler.is_compiling() or (z.numel() > _ONE_THREAD and torch.get_num_threads() > 1):
         return None
     try:
         return z.numpy()
@@ -75,7 +79,7 @@ def mix(z: Tensor, scratch: Tensor | None = None) -> Tensor:
     """`mix_int` on an int64 tensor, in place; scratch: memory of the same shape, where there is some."""
     word = array(z)
     if word is not None:
-        # torch multiplies int64 a third as fast as NumPy, and has no shift that fills with zeros
+        # torch multiplies int64 a third as fast, and has no shift that fills with zeros
         word = word.view(np.uint64)
         other = np.empty_like(word) if scratch is None else scratch.numpy().view(np.uint64)
         for n, factor in zip(_SHIFTS, (*_UNSIGNED, None), strict=True):
@@ -136,7 +140,7 @@ def normal_pair(keys: Tensor, places: Tensor, dtype: torch.dtype) -> tuple[Tenso
 class NormalPairs:
     """`normal_pair` for large tensors: everything it goes through stays in memory that is used again."""
 
-    _AT_ONCE = 1 << 16  # places; more would leave the cache
+    _AT_ONCE = 1 << 16  # places for one thread; more would leave the cache
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self._device, self._dtype = device, dtype
@@ -149,7 +153,7 @@ class NormalPairs:
         if not out.numel():
             return
         pairs, size = places.shape[0], places.shape[-1]
-        rows = max(1, self._AT_ONCE // max(1, pairs * size))
+        rows = max(1, self._AT_ONCE * torch.get_num_threads() // max(1, pairs * size))
         for start in range(0, len(keys), rows):
             part = slice(start, start + rows)
             self._part(out[:, part], keys[part], places)
