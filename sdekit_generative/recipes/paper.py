@@ -160,10 +160,8 @@ _SMALLER = NCSNv2Config()
 _DEEPER = NCSNv2Config(multipliers=(1, 2, 2, 4, 4), dilations=(1, 1, 1, 2, 4))  # for 96 to 128 pixels
 
 
-def _ncsnv2(
-    data: Source, sigma_max: float, levels: int, steps: int, batch: int = 128, network: NCSNv2Config = _SMALLER
-) -> Recipe:
-    training = replace(_training(batch, steps, ema=0.999, rate=1e-4), warmup=0, clip=None)
+def _ncsnv2(data: Source, sigma_max: float, levels: int, steps: int, network: NCSNv2Config = _SMALLER) -> Recipe:
+    training = replace(_training(128, steps, ema=0.999, rate=1e-4), warmup=0, clip=None)
     network = replace(network, sigma_max=sigma_max, levels=levels)
     return _recipe(data, VE(0.01, sigma_max, t_min=_EPSILON), network, training, levels, reduce_mean=False)
 
@@ -173,7 +171,7 @@ def ncsnv2() -> dict[str, Recipe]:
     return {
         "cifar10-ncsnv2": _ncsnv2(Cifar10(), 50.0, levels=232, steps=300_000),
         "celeba-64-ncsnv2": _ncsnv2(Folder(size=64, crop=140), 90.0, levels=500, steps=210_000),
-        "lsun-bedroom-128-ncsnv2": _ncsnv2(Folder(size=128), 190.0, 1086, steps=150_000, batch=64, network=_DEEPER),
+        "lsun-bedroom-128-ncsnv2": _ncsnv2(Folder(size=128), 190.0, 1086, steps=150_000, network=_DEEPER),
     }
 
 
