@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor
 
+from .arguments import spreads
 from .protocols import SDE, Calculus, Dense, Diffusion, DiffusionFunction, Direction, Function, Noise
 
 
@@ -153,11 +153,7 @@ class Watched:
                 )
             kind = g.matrix.dtype
         elif isinstance(g, Tensor):
-            try:
-                fits = cast(torch.Size, torch.broadcast_shapes(g.shape, x.shape)) == x.shape
-            except RuntimeError:
-                fits = False
-            if not fits:
+            if not spreads(g.shape, x.shape):
                 raise ValueError(
                     f"diffusion(t, x) returned shape {tuple(g.shape)} for x of shape {tuple(x.shape)}: an element-wise "
                     f"diffusion is shaped like x; wrap a matrix (B, *shape, m) as Dense(matrix)"

@@ -175,3 +175,16 @@ def test_derivatives_of_the_other_samples_are_as_they_were(gradient):
     assert torch.equal(bad, good)
     assert int(sol.status[1]) == sk.Status.NONFINITE
     assert float(sol.t[1]) == pytest.approx(0.35, abs=0.051)  # this solver looks at the drift at the end of a step
+
+
+@pytest.mark.slow
+def test_a_compiled_solve_says_the_same(monkeypatch):
+    monkeypatch.setattr("sdekit.compiled.fixed._SMALL_STEPS", 4)
+    arguments = {"solver": sk.EulerMaruyama(), "steps": sk.FixedSteps(40), "seed": 1, "on_failure": "return"}
+    for time in (0.4, 2.0):
+        sde, x0 = _failing_at(time, 3), start((3,), torch.float64)
+        plain, graph = (sk.solve(sde, x0, 0.0, 1.0, compile=compiled, **arguments) for compiled in (False, True))
+        assert torch.equal(graph.status, plain.status)
+        assert torch.equal(graph.t.expand(COUNT), plain.t.expand(COUNT))
+        assert torch.equal(graph.stats.accepted, plain.stats.accepted)
+        torch.testing.assert_close(graph.x[[0, 1, 2, 4]], plain.x[[0, 1, 2, 4]], rtol=1e-12, atol=1e-14)
