@@ -58,8 +58,8 @@ def check_has(what: str, value: object, names: Sequence[str], expected: str) -> 
         raise TypeError(f"{what}: expected {expected}, got {value!r}, which has no `{missing[0]}`")
 
 
-def check_state(what: str, x: object) -> None:
-    """Raise unless x is a batch of states `(B, *shape)` that can be computed with."""
+def check_state(what: str, x: object, valued: bool = True) -> None:
+    """Raise unless x is a batch of states `(B, *shape)` that can be computed with; valued: with more than their shapes."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{what}: expected a tensor (B, *shape), got {type(x).__name__}; use torch.as_tensor({what})")
     if x.dtype not in (torch.float32, torch.float64):
@@ -73,7 +73,7 @@ def check_state(what: str, x: object) -> None:
         raise ValueError(f"{what}: the batch is empty, shape {tuple(x.shape)}")
     if x.layout is not torch.strided:
         raise TypeError(f"{what}: expected a dense tensor, got layout {x.layout}; use {what}.to_dense()")
-    if x.device.type == "meta":
+    if valued and x.device.type == "meta":
         raise ValueError(f"{what} is on the meta device and has no values")
 
 

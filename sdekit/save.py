@@ -54,7 +54,7 @@ class SaveAt:
         ):
             raise ValueError(f"SaveAt: every must be an integer of 1 or more, got {self.every!r}")
         if self.times is not None:
-            times = as_time(self.times, what="SaveAt: times").detach()
+            times = as_time(self.times, what="SaveAt: times")
             if times.ndim != 1 or len(times) == 0:
                 raise ValueError(f"SaveAt: times must be a non-empty list of times, got {self.times!r}")
             if not bool(torch.isfinite(times.detach()).all()):
@@ -117,10 +117,11 @@ class Recorder:
         self._next = 0
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
         if isinstance(save.times, Tensor):
-            self._times = save.times
+            # a path of noise has no derivative by time
+            self._times = save.times if bridge.path is None else save.times.detach()
             self._check_times(save.times.detach(), t0.detach(), t1.detach())
             if self._per_sample:
-                self._start_per_sample(save.times, t0, x)
+                self._start_per_sample(self._times, t0, x)
             else:
                 self._floats: list[float] = save.times.tolist()
                 self._start_shared(t0, x)

@@ -73,7 +73,7 @@ class ScoreModel:
 
     def noise(self, t: Tensor | float, x: Tensor) -> Tensor:
         """ε̂(t, x), the estimate of z; t is 0-d or `(B, 1, …, 1)`, x is `(B, C, H, W)`."""
-        check_state("x", x)
+        check_state("x", x, valued=False)
         t = time_beside(t, x)  # 0-d times stay on the CPU: a copy would make the device wait
         if self.labels is None:
             return self._noise(t, x, None)
@@ -105,7 +105,7 @@ class ScoreModel:
 
     def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:
         """The score at (t, x), of the shape of x."""
-        check_state("x", x)
+        check_state("x", x, valued=False)
         t = time_beside(t, x)
         return -self.noise(t, x) / match(self.process.std(t), x)
 
@@ -158,7 +158,7 @@ class ClassifierGuided:
 
     def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:
         """The guided score at (t, x), of the shape of x."""
-        check_state("x", x)
+        check_state("x", x, valued=False)
         t = time_beside(t, x)
         keep_graph = torch.is_grad_enabled()
         with torch.enable_grad():

@@ -61,7 +61,7 @@ def denoise(process: Affine, score: Score, t: Tensor | float, x: Tensor) -> Tens
 
     Reference: Robbins (1956); Efron (2011), J. Am. Stat. Assoc. 106, equation 1.4 (Tweedie's formula).
     """
-    check_state("x", x)
+    check_state("x", x, valued=False)
     time = time_beside(t, x)
     value = score(time.to(x.dtype) if time.ndim else time, x)
     return match(1.0 / process.scale(time), x) * (x + match(process.std(time).square(), x) * value)

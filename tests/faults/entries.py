@@ -235,7 +235,7 @@ def _scores() -> Iterator[Entry]:
     yield Entry("langevin_dynamics", "x0", _solved(sk.langevin_dynamics(score, 0.5)), states)
     yield Entry("langevin_dynamics", "t", lambda t: _solved(sk.langevin_dynamics(
         sk.GaussianData(torch.zeros(3), std=0.4).score(process), t))(states()), moments_of_time)  # fmt: skip
-    yield Entry("denoise", "x", lambda x: sk.denoise(process, score, 0.5, x), states)
+    yield Entry("denoise", "x", lambda x: sk.denoise(process, score, 0.5, x), states, traced=True)
     yield Entry("denoise", "t", lambda t: sk.denoise(process, score, t, states()), moments_of_time)
     guided = {
         "EnergyScore": sk.EnergyScore(energy),

@@ -119,7 +119,7 @@ def _data() -> Iterator[Entry]:
 def _models() -> Iterator[Entry]:
     guided = sg.ClassifierGuided(MODEL, CLASSIFIER, 3)
     for name, model in (("ScoreModel", MODEL), ("ClassifierGuided", guided)):
-        yield Entry(name, "x", lambda v, m=model: m(0.5, v), inner)
+        yield Entry(name, "x", lambda v, m=model: m(0.5, v), inner, traced=True)
         yield Entry(name, "t", lambda v, m=model: m(v, inner()), times)
     yield Entry("ScoreModel", "labels", lambda v: MODEL.conditional(v, 2.0)(0.5, inner()), classes)
     yield Entry(
@@ -134,7 +134,7 @@ def _models() -> Iterator[Entry]:
     )
     for parametrisation in parametrisations:
         model = sg.ScoreModel(Silent(), sk.VP(), parametrisation, sg.DataRange(-1, 1), (1, 8, 8), 17)
-        yield Entry(type(parametrisation).__name__, "x", lambda v, m=model: m(0.5, v), inner)
+        yield Entry(type(parametrisation).__name__, "x", lambda v, m=model: m(0.5, v), inner, traced=True)
         yield Entry(type(parametrisation).__name__, "t", lambda v, m=model: m(v, inner()), times)
     for sampler in (FEW, sg.PC(steps=30), sg.ODE(), sg.Song2021PC(steps=30)):
         yield Entry(

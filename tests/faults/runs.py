@@ -23,8 +23,13 @@ def train(folder: Path, recipe: Recipe) -> None:
     job.train(Stop(), lambda step, loss: None)
 
 
-def in_a_child(work: Callable[[], int | None], number: int = signal.SIGKILL, after: float | None = None) -> int:
-    """Do work in a forked child, and send it a signal after so many seconds.
+def in_a_child(
+    work: Callable[[], int | None],
+    number: int = signal.SIGKILL,
+    after: float | None = None,
+    since: Callable[[], bool] = lambda: True,
+) -> int:
+    """Do work in a forked child, and send it a signal so many seconds after something holds, which ends within a minute.
 
     Returns the status that the work returned, 1 where it raised anything, or minus the signal that ended it.
     """
@@ -38,6 +43,9 @@ def in_a_child(work: Callable[[], int | None], number: int = signal.SIGKILL, aft
         finally:
             os._exit(status)
     if after is not None:
+        start = time.monotonic()
+        while not since() and time.monotonic() - start < 60.0:
+            time.sleep(0.001)
         time.sleep(after)
         os.kill(child, number)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -75,6 +75,7 @@ class Entry:
     """One argument of a public function.
 
     call: the function of it.  make: an ordinary tensor for it.  constant: whether the result is the same for all numbers.
+    traced: whether tensors without numbers may go through, as they do where the shapes of a network are found by them.
     """
 
     owner: str
@@ -82,6 +83,7 @@ class Entry:
     call: Callable[[Any], Any]
     make: Callable[[], Tensor]
     constant: bool = False
+    traced: bool = False
 
     @property
     def name(self) -> str:
@@ -173,6 +175,8 @@ def complaint(entry: Entry, kind: Kind) -> str | None:
     if kind.plain is not None and (kind.name != "float64" or entry.argument in TIMES):
         return _close(found, entry.call(kind.plain(ordinary)), kind.rounding)
     tensors = list(parts(found))
+    if entry.traced and all(part.device.type == "meta" for part in tensors):
+        return None
     if any(part.is_complex() or part.device.type == "meta" for part in tensors):
         return f"gave {[(part.dtype, part.device.type) for part in tensors]}"
     if kind.name == "NaN":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def _stopped(recipe: Recipe, whole: tuple[Path, float], place: Path, number: int
         for _ in range(3):
             before = len(said.read_text()) if said.exists() else 0
             command = _command(folder, place / "recipe.json")
-            status = in_a_child(lambda: commanded(command, said), number, rng.uniform(0.0, whole[1]))  # noqa: B023
+            work = partial(commanded, command, said)
+            status = in_a_child(work, number, rng.uniform(0.0, whole[1]), since=said.exists)
             new = said.read_text()[before:]
             assert "Traceback" not in new
             if "trained for 24 steps" in new:

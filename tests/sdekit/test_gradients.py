@@ -299,6 +299,18 @@ def test_what_cannot_be_undone_is_refused():
         solve(sde, x0, 0.0, 1.0, solver=_Reversible(), steps=FixedSteps(4), gradient=ReversibleAdjoint(), event=event)
 
 
+@pytest.mark.parametrize("steps", [FixedSteps(40), Adaptive(rtol=1e-8, atol=1e-8)])
+def test_saved_states_of_an_ode_have_derivatives_by_their_times(steps):
+    x0, times = (
+        torch.ones(2, 1, dtype=torch.float64),
+        torch.tensor([0.33, 0.71], dtype=torch.float64, requires_grad=True),
+    )
+    x = solve(ODE(lambda t, x: -2.0 * x), x0, 0.0, 1.0, solver=RK4() if steps == FixedSteps(40) else Dopri5(), steps=steps,
+              save=SaveAt(times=times)).x  # fmt: skip
+    slope = torch.autograd.grad(x[:, 0, 0].sum(), times)[0]
+    torch.testing.assert_close(slope, -2.0 * torch.exp(-2.0 * times.detach()), rtol=1e-4, atol=0.0)
+
+
 def test_the_transforms_of_torch_func_go_through_solves():
     x, rate = torch.linspace(0.5, 1.0, 6, dtype=torch.float64).reshape(3, 2), torch.tensor(0.7, dtype=torch.float64)
 
