@@ -208,9 +208,15 @@ def _restorations() -> Iterator[Entry]:
         "editing", "a", lambda v: editing.interpolate(MODEL, v, 0.5 * pictures()[0], 2, 0.1), lambda: pictures()[0]
     )
     yield Entry(
-        "interop", "x", lambda v: interop.from_function(lambda x, c: 0.1 * x, sk.VP(), (1, 8, 8))(0.5, v), inner
+        "interop",
+        "x",
+        lambda v: interop.from_function(lambda x, c: 0.1 * x, sk.VP(), (1, 8, 8))(0.5, v),
+        inner,
+        traced=True,
     )
-    yield Entry("interop", "x", lambda v: interop.from_denoiser(lambda x, s: 0.1 * x, (1, 8, 8))(0.5, v), inner)
+    yield Entry(
+        "interop", "x", lambda v: interop.from_denoiser(lambda x, s: 0.1 * x, (1, 8, 8))(0.5, v), inner, traced=True
+    )
 
 
 # public names that take no tensor: what is configured by numbers, read from files, raised, or given back; and modules of
