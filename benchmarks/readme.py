@@ -96,6 +96,44 @@ def inverse() -> str:
     return inverse_report.readme(RESULTS).strip()
 
 
+def networks() -> str:
+    """Speed of the networks."""
+    found = _json("networks.json")
+    lines = [
+        f"Images a second in batches of {found['networks']['tiny']['batch']} of 32 × 32 ({found['threads']} threads, "
+        f"{found['dtype']}); in brackets the time, in times that of its convolutions and attention alone.",
+        "",
+        "| network | weights | forward | forward and backward | peak MB |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in found["networks"].items():
+        forward, both = row["forward"], row["forward + backward"]
+        speeds = (f"{r['images_per_second']:.3g} ({r['over_floor']:.2f})" for r in (forward, both))
+        peaks = f"{forward['peak_megabytes']:.0f}, {both['peak_megabytes']:.0f}"
+        lines.append(f"| {name} | {row['weights'] / 1e6:.1f}M | {' | '.join(speeds)} | {peaks} |")
+    outside = found["networks"]["tiny"]["sampling"]["outside_network"]
+    spent = f"Predictor–corrector sampling with `tiny` spends {outside:.1%} of its time outside the network."
+    return "\n".join([*lines, "", spent])
+
+
+def ensemble() -> str:
+    """Scaling of ensembles."""
+    found = _json("ensemble.json")
+    lines = [
+        f"{found['problem']}; {found['machine']}.",
+        "",
+        "| processes | paths | seconds | with quantiles | as many paths for each: seconds |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['processes']} | {row['paths']:,} | {row['strong_seconds']:.2f} ({row['strong_efficiency']:.0%}) | "
+        f"{row['strong_seconds_with_quantiles']:.2f} | {row['weak_seconds']:.2f} ({row['weak_efficiency']:.0%}) |"
+        for row in found["rows"]
+    ]
+    same = "the same, bit for bit" if found["paths_bitwise_equal"] else "not the same"
+    return "\n".join([*lines, "", f"In brackets the efficiency. The paths of one process and of several are {same}."])
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "timings": timings,
     "gallery": gallery,
@@ -105,6 +143,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "speed": _markdown("throughput.md"),
     "adaptive": _markdown("adaptive.md"),
     "inverse": inverse,
+    "losses": _markdown("digits_table.md"),
+    "networks": networks,
+    "ensemble": ensemble,
     "demo": demo,
 }
 
