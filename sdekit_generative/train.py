@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,8 +134,10 @@ def resume(
     processes = _processes(processes, device)
     with processes.all_or_none():
         run = Run.open(folder)
-        saved = run.newest()[1] if run.begun() else None
-        before, seen, made = _recorded(run, saved)
+        # what another process trains would change while it is read
+        with run.locked() if processes.leads else nullcontext():
+            saved = run.newest()[1] if run.begun() else None
+            before, seen, made = _recorded(run, saved)
         recipe = change(before)
         refuse_changes(before, recipe)
     trainer, held_out = prepare(recipe, processes)

@@ -27,9 +27,9 @@ def in_a_child(
     work: Callable[[], int | None],
     number: int = signal.SIGKILL,
     after: float | None = None,
-    since: Callable[[], bool] = lambda: True,
+    since: Callable[[int], bool] = lambda child: True,
 ) -> int:
-    """Do work in a forked child, and send it a signal so many seconds after something holds, which ends within a minute.
+    """Do work in a forked child, and send it a signal so many seconds after something holds of it, or a minute.
 
     Returns the status that the work returned, 1 where it raised anything, or minus the signal that ended it.
     """
@@ -44,11 +44,20 @@ def in_a_child(
             os._exit(status)
     if after is not None:
         start = time.monotonic()
-        while not since() and time.monotonic() - start < 60.0:
+        while not since(child) and time.monotonic() - start < 60.0:
             time.sleep(0.001)
         time.sleep(after)
         os.kill(child, number)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def minds(child: int) -> bool:
+    """Whether a process has a handler of its own for SIGTERM by now, as the command has from its beginning."""
+    status = Path(f"/proc/{child}/status")
+    if not status.exists():
+        return True
+    caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def commanded(arguments: list[str], said: Path) -> int:

@@ -15,7 +15,7 @@ from sdekit_generative.recipes import Recipe, encode, override
 from sdekit_generative.run import Run
 from sdekit_generative.training import checkpoint
 
-from .runs import commanded, differences, in_a_child, train, undisturbed
+from .runs import commanded, differences, in_a_child, minds, train, undisturbed
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
@@ -55,7 +55,7 @@ def _stopped(recipe: Recipe, whole: tuple[Path, float], place: Path, number: int
             before = len(said.read_text()) if said.exists() else 0
             command = _command(folder, place / "recipe.json")
             work = partial(commanded, command, said)
-            status = in_a_child(work, number, rng.uniform(0.0, whole[1]), since=said.exists)
+            status = in_a_child(work, number, rng.uniform(0.0, whole[1]), since=minds)
             new = said.read_text()[before:]
             assert "Traceback" not in new
             if "trained for 24 steps" in new:
