@@ -30,7 +30,8 @@ def timings() -> str:
     walk = _json("walkthrough.json")
     return (
         f"On {walk['machine']} the first took {walk['demo_seconds'] / 60:.1f} minutes "
-        f"({walk['demo_install_seconds']:.0f} s of them to install), the second {walk['test_seconds'] / 60:.1f}."
+        f"({walk['demo_install_seconds']:.0f} s of them to install), the second {walk['test_seconds'] / 60:.1f}, "
+        f"{walk['test_note']}."
     )
 
 
