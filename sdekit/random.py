@@ -116,7 +116,11 @@ class _Want(NamedTuple):
     @property
     def wide(self) -> torch.dtype:
         """The dtype in which numbers are made: half precision is cut from single."""
-        return torch.float64 if self.dtype == torch.float64 else torch.float32
+        return _wide(self.dtype)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class KeyedDraws:
@@ -231,6 +235,13 @@ class KeyedDraws:
         self._chunks[want] = (first, values)
         return values[step - first]
 
+    def maker(self, device: torch.device, dtype: torch.dtype) -> NormalPairs:
+        """What makes normals there, to be cut to this dtype, in memory that is used again."""
+        name = (device, _wide(dtype))
+        if name not in self._makers:
+            self._makers[name] = NormalPairs(*name)
+        return self._makers[name]
+
     def _steps(self, want: _Want, first: int, count: int) -> Tensor:
         """The numbers of `count` steps, within one chunk: `(count, B, size)`, float32 or float64."""
         chunk, place = divmod(first, chunk_steps(want.size))
@@ -239,10 +250,7 @@ class KeyedDraws:
         if want.kind == _UNIFORM:
             return torch.stack(uniform_pair(keys, places, want.wide), dim=1).flatten(0, 1)
         out = torch.empty((2 * len(places), len(keys), want.size), dtype=want.wide, device=want.device)
-        name = (want.device, want.wide)
-        if name not in self._makers:
-            self._makers[name] = NormalPairs(*name)
-        self._makers[name].fill(out, keys, places)
+        self.maker(want.device, want.dtype).fill(out, keys, places)
         return out
 
     def _own(self, want: _Want, step: Tensor) -> Tensor:

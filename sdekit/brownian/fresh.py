@@ -44,7 +44,6 @@ class FreshIncrements:
             raise ValueError(f"area_rate: expected a positive number of pieces per 1/|h|, got {area_rate}")
         self.draws, self.area_rate, self.together = draws, area_rate, together
         self._inside: _Inside | None = None
-        self._makers: dict[tuple[torch.device, torch.dtype], NormalPairs] = {}
         self._own_keys: tuple[torch.Size, Tensor] | None = None
         self._in_chunks = ahead
         self._ahead: list[tuple[int, tuple[Tensor, ...]]] = []
@@ -65,7 +64,8 @@ class FreshIncrements:
         if self.together and levy is not Levy.AREA and inner.t1.ndim == span.t0.ndim == span.t1.ndim == 0:
             if self._inside is None or self._inside.whole is not whole.W:
                 keys = step_keys(self._keys(like), span.index)
-                self._inside = _Inside(self._maker(like), keys, whole, span.h, law.terms(levy))
+                maker = self._keyed().maker(like.device, like.dtype)
+                self._inside = _Inside(maker, keys, whole, span.h, law.terms(levy))
             start = float(span.t0)
             return self._inside.first((float(inner.t1) - start) / (float(span.t1) - start))
         theta = ((inner.t1 - span.t0) / (span.t1 - span.t0)).reshape(-1)
@@ -87,23 +87,20 @@ class FreshIncrements:
             return values[step - first]
         return self.draws.normal(Purpose.PATH, step, tuple(like.shape), like.dtype, like.device, part)
 
-    def _keys(self, like: Tensor) -> Tensor:
-        draws = self.draws
-        if not isinstance(draws, KeyedDraws):
+    def _keyed(self) -> KeyedDraws:
+        if not isinstance(self.draws, KeyedDraws):
             raise Incompatible(
-                f"a value between two steps needs noise keyed by a seed, and {type(draws).__name__} has none: "
+                f"a value between two steps needs noise keyed by a seed, and {type(self.draws).__name__} has none: "
                 "save at step times only, or pass seed=<integer>"
             )
+        return self.draws
+
+    def _keys(self, like: Tensor) -> Tensor:
+        draws = self._keyed()
         if self._own_keys is None or self._own_keys[0] != like.shape:
             key = fold(draws.seed, Purpose.BRIDGE)
             self._own_keys = (like.shape, mixed_keys(key, draws.first, like.shape[0], like.device))
         return self._own_keys[1]
-
-    def _maker(self, like: Tensor) -> NormalPairs:
-        form = (like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)
-        if form not in self._makers:
-            self._makers[form] = NormalPairs(*form)
-        return self._makers[form]
 
     def _pieces(self, span: Span, like: Tensor) -> tuple[Tensor, Increment]:
         """Lengths `(n,)` or `(n, B, 1)` of the pieces of a step, and W and H over them, `(n, B, m)`."""
