@@ -2,7 +2,7 @@
 
     rework       SDEdit: noise to a level, then back                      x(t) = s (x₀ + σ z), solved from t to 0
     encode       image → latent, by the probability flow to t_max;  decode the way back
-    interpolate  decode(great circle between two latents)
+    interpolate  decode(great circle between the latents of neighbours)
     temper       decode(τ z): latents of less (τ < 1) or more length
     ClassifierGuided   a model towards a class, by a classifier of noisy images
 
@@ -25,16 +25,15 @@ from torch.nn import functional as F
 from sdekit.arguments import check_integer, check_number, check_state
 from sdekit.protocols import match
 from sdekit.random import KeyedDraws, Purpose
+from sdekit.scores import latent
 from sdekit.scores.guidance import ClassifierGuidance
-from sdekit.scores.reverse import probability_flow
-from sdekit.solve import solve
 from sdekit.solvers import Bosh3, DPMSolverPP
 from sdekit.steps import Adaptive, TimeGrid
 
 from .data import DataRange, Dataset
 from .errors import UserError
 from .model import ScoreModel
-from .samplers import Fast, Progress, Route, Sampler
+from .samplers import Fast, Progress, Route, Sampler, part_of
 from .sampling import draw
 
 
@@ -95,63 +94,63 @@ def rework(
 
 
 @torch.no_grad()
-def encode(model: ScoreModel, images: Tensor, tolerance: float = 1e-4) -> Tensor:
+def encode(model: ScoreModel, images: Tensor, tolerance: float = 1e-4, progress: Progress | None = None) -> Tensor:
     """Latents `(N, C, H, W)` of images in [0, 1], by the probability flow from t_min to t_max, in float64."""
     x, process = _check_images(model, images).double(), model.process
-    end = _flow(model, x, process.t_min, process.t_max, tolerance)
+    end = latent.encode(process, model, x, **_flow(tolerance), progress=progress).x
     return (end / process.prior_std()).to(images.dtype)
 
 
 @torch.no_grad()
-def decode(model: ScoreModel, latents: Tensor, tolerance: float = 1e-4) -> Tensor:
+def decode(model: ScoreModel, latents: Tensor, tolerance: float = 1e-4, progress: Progress | None = None) -> Tensor:
     """Images in [0, 1] of latents: the inverse of `encode`, up to the tolerance."""
     check_state("latents", latents)
     process = model.process
     x = latents.to(model.device).double() * process.prior_std()
-    end = _flow(model, x, process.t_max, process.t_min, tolerance)
+    end = latent.decode(process, model, x, **_flow(tolerance), progress=progress).x
     return model.data_range.leave(end).clamp(0.0, 1.0).to(latents.dtype)
 
 
-def _flow(model: ScoreModel, x: Tensor, t0: float, t1: float, tolerance: float) -> Tensor:
+def _flow(tolerance: float) -> dict[str, Any]:
     check_number("tolerance", tolerance, above=0.0)
-    steps = Adaptive(rtol=tolerance, atol=tolerance)
-    return solve(probability_flow(model.process, model), x, t0, t1, solver=Bosh3(), steps=steps).x
+    return {"solver": Bosh3(), "steps": Adaptive(rtol=tolerance, atol=tolerance)}
 
 
-def between(a: Tensor, b: Tensor, count: int) -> Tensor:
-    """Points `(count, *shape)` of the great circle from a to b, `(*shape)`, both included; lengths change evenly.
+def interpolate(
+    model: ScoreModel, images: Tensor, count: int = 9, tolerance: float = 1e-4, progress: Progress | None = None
+) -> Tensor:
+    """Images `(n − 1, count, C, H, W)` on the way from each of n images `(n, C, H, W)` to the next, by their latents.
 
-    Reference: Shoemake (1985), SIGGRAPH 19(3), "Animating rotation with quaternion curves".
+    Latents are passed along the great circle, so that they stay as long as those of images. Both ends are the images.
+
+    Raises UserError for fewer than two images, or images of another shape than the model's.
     """
+    passages = len(_check_images(model, images)) - 1
+    if passages < 1:
+        raise UserError(f"images: two or more are needed to pass between them, got {len(images)}")
     check_integer("count", count, 2)
-    size_a, size_b = a.norm(), b.norm()
-    angle = torch.arccos(((a * b).sum() / (size_a * size_b)).clamp(-1.0, 1.0))
-    shares = torch.linspace(0.0, 1.0, count, dtype=a.dtype, device=a.device).reshape(-1, *(1,) * a.ndim)
-    size = torch.lerp(size_a, size_b, shares)
-    if float(angle) < 1e-4:
-        return torch.lerp(a, b, shares)
-    turned = torch.sin((1.0 - shares) * angle) * (a / size_a) + torch.sin(shares * angle) * (b / size_b)
-    return size * turned / torch.sin(angle)
-
-
-def interpolate(model: ScoreModel, a: Tensor, b: Tensor, count: int = 9, tolerance: float = 1e-4) -> Tensor:
-    """Images `(count, C, H, W)` on the way from image a to image b, `(C, H, W)`, by way of their latents."""
-    for name, image in (("a", a), ("b", b)):
-        if not isinstance(image, Tensor):
-            raise TypeError(f"{name}: expected a tensor {tuple(model.shape)}, got {type(image).__name__}")
-        _check_images(model, image[None], name)
-    ends = encode(model, torch.stack((a, b)), tolerance)
-    return decode(model, between(ends[0], ends[1], count), tolerance)
+    share = len(images) / (len(images) + passages * count)  # of the work: to latents
+    ends = encode(model, images, tolerance, part_of(progress, 0.0, share))
+    ways = latent.interpolate(ends[:-1], ends[1:], [i / (count - 1) for i in range(count)]).transpose(0, 1)
+    return decode(model, ways.flatten(0, 1), tolerance, part_of(progress, share, 1.0 - share)).unflatten(
+        0, ways.shape[:2]
+    )
 
 
 def temper(
-    model: ScoreModel, n: int, temperature: float, seed: int = 0, first: int = 0, tolerance: float = 1e-3
+    model: ScoreModel,
+    n: int,
+    temperature: float,
+    seed: int = 0,
+    first: int = 0,
+    tolerance: float = 1e-3,
+    progress: Progress | None = None,
 ) -> Tensor:
     """N images `(n, C, H, W)` decoded from latents τ z: τ < 1 gives cleaner and less various images, 1 plain samples."""
     check_number("temperature", temperature, least=0.0)
     check_integer("n", n, 1)
     z = KeyedDraws(seed, first).normal(Purpose.PRIOR, 0, (n, *model.shape), torch.float32, model.device)
-    return decode(model, temperature * z, tolerance)
+    return decode(model, temperature * z, tolerance, progress)
 
 
 # --- towards a class --------------------------------------------------------------------------------------------------

@@ -32,8 +32,15 @@ from sdekit.steps import Adaptive, FixedSteps, TimeGrid, angle_grid
 from .model import ScoreModel
 
 Progress = Callable[[float], None]
+"""Called with the fraction of the work done, in [0, 1]."""
+
 Grid = Callable[..., TimeGrid]
 """`(process, n, t1=…) → TimeGrid`: `sdekit.karras_grid`, `log_snr_grid`, …, or a `functools.partial` of one."""
+
+
+def part_of(progress: Progress | None, done: float, share: float) -> Progress | None:
+    """The progress of a part, whose work is this share of the whole and begins when `done` of it is behind."""
+    return None if progress is None else lambda fraction: progress(done + share * fraction)
 
 
 @dataclass(frozen=True)

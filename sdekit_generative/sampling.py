@@ -18,7 +18,7 @@ from sdekit.random import Purpose, as_draws
 from sdekit.save import SaveAt
 
 from .model import Labels, ScoreModel
-from .samplers import ODE, PC, Fast, Progress, Route, Sampler
+from .samplers import ODE, PC, Fast, Progress, Route, Sampler, part_of
 
 __all__ = [
     "ODE",
@@ -74,7 +74,7 @@ def draw(
     evaluations = 0
     for start in range(first, first + n, batch):
         count = min(batch, first + n - start)
-        part = None if progress is None else _share(progress, (start - first) / n, count / n)
+        part = part_of(progress, (start - first) / n, count / n)
         x = model.process.prior_sample((count, *model.shape), seed=as_draws(seed, start), device=model.device)
         some = labels[start - first :][:count] if isinstance(labels, Tensor) and labels.ndim == 1 else labels
         route = _route(model if some is None else model.conditional(some, guidance), sampler)
@@ -89,11 +89,6 @@ def _route(model: ScoreModel, sampler: Sampler | None) -> Route:
     sampler = PC() if sampler is None else sampler
     check_has("sampler", sampler, ("route",), "a sampler such as PC(steps=500), ODE() or Fast(steps=20)")
     return sampler.route(model)
-
-
-def _share(progress: Progress, done: float, share: float) -> Progress:
-    """The progress of one chunk as a part of the whole."""
-    return lambda fraction: progress(done + share * fraction)
 
 
 def generate(

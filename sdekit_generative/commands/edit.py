@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +9,12 @@ from cyclopts import App
 
 from ..errors import UserError
 from .app import app
-from .options import Count, Drawn, Machine, Picture, Taken, blaming, say
+from .options import Count, Drawn, Machine, Picture, Taken, say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..model import ScoreModel
-    from ..results import Calls, Result
+    from ..results import Result
 
 edit_app = App(name="edit", help="Rework images, pass between two, sample cooler or towards a class.")
 app.command(edit_app)
@@ -29,17 +26,6 @@ def _finish(files: Result, images: Tensor, columns: int | None, said: str, about
     files.write(grid(images, columns), {"images": images.cpu().numpy()}, about)
     say(f"{said}: {files.file}")
     return 0
-
-
-def _about(run: Path, model: ScoreModel, calls: Calls, start: float, **more: Any) -> dict[str, Any]:
-    from ..results import made_with
-    from ..run import Run
-
-    seconds = round(time.perf_counter() - start, 2)
-    more = {name: str(value) if isinstance(value, Path) else value for name, value in more.items()}
-    return made_with(
-        model, Run.open(run).recipe(), run=str(run), **more, network_evaluations=calls.count, seconds=seconds
-    )
 
 
 @edit_app.command
@@ -74,21 +60,16 @@ def rework(
 
     from ..editing import rework as rework_images
     from ..editing import stochastic
-    from ..progress import work_bar
-    from ..results import counting
-    from ..run import load
     from .restore import read_images
+    from .work import Work
 
     span = which.span(8)
-    model = load(run, on.start())
+    work = Work(run, on)
     files = picture.files(run / f"rework-{noise:g}-seed{seed}.png")
-    before = read_images(run, images, model, span)
-    start = time.perf_counter()
-    with blaming(run), work_bar("reworking", len(before)) as progress, counting(model.network) as calls:
-        after = rework_images(model, before, noise, stochastic(steps), seed, span.start, progress)
-    about = _about(
-        run, model, calls, start, first=span.start, n=len(before), noise=noise, steps=steps, seed=seed, images=images
-    )
+    before = read_images(run, images, work.model, span)
+    with work.bar("reworking", len(before)) as progress:
+        after = rework_images(work.model, before, noise, stochastic(steps), seed, span.start, progress)
+    about = work.record(first=span.start, n=len(before), noise=noise, steps=steps, seed=seed, images=images)
     shown = torch.cat((before, after.cpu()))
     return _finish(files, shown, len(before), f"{len(before)} images reworked at noise {noise:g}", about)
 
@@ -118,28 +99,21 @@ def interpolate(
     tolerance
         Of the probability flow.
     """
-    import torch
-
-    from ..editing import between, decode, encode
-    from ..results import counting
-    from ..run import load
+    from ..editing import interpolate as pass_between
     from .restore import read_images
+    from .work import Work
 
     span = which.span(4)
     if frames < 2 or len(span) < 2:
         raise UserError(f"--frames and --images: 2 or more are needed, got {frames} and {len(span)}")
-    model = load(run, on.start())
+    work = Work(run, on)
     files = picture.files(run / f"interpolate-{span.start}.png")
-    ends = read_images(run, images, model, span)
-    start = time.perf_counter()
-    with blaming(run), counting(model.network) as calls:
-        latents = encode(model, ends, tolerance)
-        ways = [between(a, b, frames) for a, b in pairwise(latents)]
-        found = decode(model, torch.cat(ways), tolerance)
-    about = _about(
-        run, model, calls, start, first=span.start, n=len(ends), frames=frames, tolerance=tolerance, images=images
-    )
-    return _finish(files, found, frames, f"{len(ways)} passages of {frames} images", about)
+    ends = read_images(run, images, work.model, span)
+    passages = len(ends) - 1
+    with work.bar("interpolating", passages * frames) as progress:
+        found = pass_between(work.model, ends, frames, tolerance, progress).flatten(0, 1)
+    about = work.record(first=span.start, n=len(ends), frames=frames, tolerance=tolerance, images=images)
+    return _finish(files, found, frames, f"{passages} passages of {frames} images", about)
 
 
 @edit_app.command
@@ -161,16 +135,14 @@ def temper(
         What latents are multiplied by; 1 gives plain samples.
     """
     from ..editing import temper as temper_images
-    from ..results import counting
-    from ..run import load
+    from .work import Work
 
     span, seed = which.span(64), which.seed
-    model = load(run, on.start())
+    work = Work(run, on)
     files = picture.files(run / f"temper-{temperature:g}-seed{seed}.png")
-    start = time.perf_counter()
-    with blaming(run), counting(model.network) as calls:
-        images = temper_images(model, len(span), temperature, seed, span.start)
-    about = _about(run, model, calls, start, first=span.start, n=len(span), temperature=temperature, seed=seed)
+    with work.bar("sampling", len(span)) as progress:
+        images = temper_images(work.model, len(span), temperature, seed, span.start, progress=progress)
+    about = work.record(first=span.start, n=len(span), temperature=temperature, seed=seed)
     return _finish(files, images, None, f"{len(span)} images at temperature {temperature:g}", about)
 
 
@@ -204,35 +176,21 @@ def towards(
     from ..editing import stochastic, train_classifier
     from ..editing import towards as draw_towards
     from ..progress import work_bar
-    from ..results import counting
-    from ..run import Run, load
+    from ..run import Run
     from ..train import load_images
+    from .work import Work
 
     span, seed = which.span(64), which.seed
-    model = load(run, on.start())
+    work = Work(run, on)
+    model, n, first = work.model, len(span), span.start
     files = picture.files(run / f"towards-{label}-{weight:g}-seed{seed}.png")
     data = load_images(Run.open(run).recipe())[0]
     if data.labels is not None and not 0 <= label <= int(data.labels.max()):
         raise UserError(f"--label: the classes are 0 to {int(data.labels.max())}, got {label}")
-    start = time.perf_counter()
     with work_bar("classifier", training, "step") as progress:
         classifier = train_classifier(data, model.process, model.data_range, training, seed=seed, progress=progress)
     classifier.to(model.device)
-    with blaming(run), work_bar("sampling", len(span)) as progress, counting(model.network) as calls:
-        images = draw_towards(
-            model, classifier, label, len(span), weight, stochastic(steps), seed, progress, span.start
-        )
-    about = _about(
-        run,
-        model,
-        calls,
-        start,
-        first=span.start,
-        n=len(span),
-        label=label,
-        weight=weight,
-        steps=steps,
-        training=training,
-        seed=seed,
-    )
-    return _finish(files, images, None, f"{len(span)} images towards class {label}", about)
+    with work.bar("sampling", n) as progress:
+        images = draw_towards(model, classifier, label, n, weight, stochastic(steps), seed, progress, first)
+    about = work.record(first=first, n=n, label=label, weight=weight, steps=steps, training=training, seed=seed)
+    return _finish(files, images, None, f"{n} images towards class {label}", about)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from .app import app
-from .options import Drawn, Machine, blaming, say
+from .options import Drawn, Machine, say
 from .samplers import SamplerOptions
 
 
@@ -40,40 +40,24 @@ def film(
         A name in .gif for the animation or in .png for the strip. Beside it go the states (.npz) and what they were made
         with (.json); none may exist yet. [default: RUN/film-SAMPLER-seedSEED-FIRST-LAST.gif]
     """
-    import time
-
     from ..describe import describe
     from ..pictures import animation, grid
     from ..pictures import film as shown
-    from ..progress import work_bar
-    from ..results import Result, counting, made_with
-    from ..run import Run, load
+    from ..results import Result
     from ..sampling import trajectory
+    from .work import Work
 
     span, seed, sampler = which.span(8), which.seed, how.build()
     first, n = span.start, len(span)
-    model = load(run, on.start(), checkpoint)
+    work = Work(run, on, checkpoint)
     usual = run / f"film-{how.sampler}-seed{seed}-{first}-{first + n - 1}.gif"
     files = Result.vacant(out or usual, (".gif", ".png"))
-    start = time.perf_counter()
-    with blaming(run), work_bar("sampling", n) as progress, counting(model.network) as calls:
-        states, levels = trajectory(model, n, frames, sampler, seed, first, progress)
-    about = made_with(
-        model,
-        Run.open(run).recipe(),
-        run=str(run),
-        n=n,
-        seed=seed,
-        first=first,
-        frames=frames,
-        checkpoint=checkpoint,
-        sampler=describe(sampler),
-        network_evaluations=calls.count,
-        seconds=round(time.perf_counter() - start, 2),
-    )
+    with work.bar("sampling", n) as progress:
+        states, levels = trajectory(work.model, n, frames, sampler, seed, first, progress)
     states = states.cpu()
     moves = files.file.suffix.lower() == ".gif"
     picture = animation(states) if moves else grid(shown(states), columns=frames)
+    about = work.record(n=n, seed=seed, first=first, frames=frames, checkpoint=checkpoint, sampler=describe(sampler))
     files.write(picture, {"states": states.numpy(), "log_sigma": levels.numpy()}, about)
-    say(f"{n} images in {frames} frames, {calls.count} network evaluations each: {files.file}")
+    say(f"{n} images in {frames} frames, {work.evaluations} network evaluations each: {files.file}")
     return 0

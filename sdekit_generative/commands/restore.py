@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from ..errors import UserError
 from .app import app
-from .options import Count, Flag, Machine, Picture, Taken, blaming, say
+from .options import Count, Flag, Machine, Picture, Taken, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -212,23 +212,20 @@ def restore(
     batch
         Samples made at a time.
     """
-    import time
-
     from sdekit.solvers import DPMSolverPP
 
     from ..describe import describe
     from ..inverse import observe, restorations
     from ..inverse.page import STD_SHOWN, as_images, page
     from ..metrics.image_quality import psnr, ssim
-    from ..progress import work_bar
-    from ..results import made_with
-    from ..run import Run, load
     from ..samplers import Fast
+    from .work import Work
 
     if not noise >= 0:
         raise UserError(f"--noise: expected 0 or more, got {noise}")
     span = which.span(6)
-    model = load(run, on.start())
+    work = Work(run, on)
+    model = work.model
     operator = _operator(task, settings, model.shape, seed)
     chosen = _method(method, operator, model, n)
     files = picture.files(run / f"restore-{task}-{type(chosen).__name__.lower()}-seed{seed}.png")
@@ -238,12 +235,10 @@ def restore(
     else:
         truth = read_images(run, images, model, span).to(model.device)
         y = observe(operator, truth, noise, seed=seed, first=span.start)
-    start = time.perf_counter()
     sampler = Fast(DPMSolverPP(2), steps, churn=1.0)
-    with blaming(run), work_bar("restoring", len(y) * n, "sample") as progress:
+    with work.bar("restoring", len(y) * n, "sample") as progress:
         found = restorations(model, operator, y, chosen, noise, n, sampler, seed, span.start, batch, progress)
     figures: dict[str, Any] = {
-        "run": str(run),
         "task": task,
         "operator": describe(operator),
         "sampler": describe(sampler),
@@ -255,7 +250,6 @@ def restore(
         "seed": seed,
         "network_evaluations": found.network_evaluations,
         "gradients": found.gradients,
-        "seconds": round(time.perf_counter() - start, 2),
         "std_shown_times": STD_SHOWN,
         "mean_std": float(found.std.mean()),
         "residual": _residual(operator, found.samples, y),
@@ -266,7 +260,7 @@ def restore(
         figures["ssim_mean"] = float(ssim(found.mean, truth).mean())
     shown = page(truth, as_images(operator, y, model.shape), found.samples)
     arrays = {"samples": found.samples.cpu().numpy(), "observed": y.cpu().numpy()}
-    files.write(shown, arrays, made_with(model, Run.open(run).recipe(), **figures))
+    files.write(shown, arrays, work.record(**figures))
     quality = f", PSNR of the mean {figures['psnr_mean']:.2f} dB" if truth is not None else ""
     say(
         f"{len(y)} images, {n} samples each, {found.network_evaluations} network evaluations and {found.gradients} "

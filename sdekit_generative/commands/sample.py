@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from .app import app
-from .options import Count, Drawn, Machine, Picture, blaming, say
+from .options import Count, Drawn, Machine, Picture, say
 from .samplers import SamplerOptions
 
 
@@ -41,27 +41,19 @@ def sample(
     batch
         Images made at a time.
     """
-    import time
-
     from ..data import quantise, shown
     from ..describe import describe
     from ..pictures import grid
-    from ..progress import work_bar
-    from ..results import made_with
-    from ..run import Run, load
     from ..sampling import draw
+    from .work import Work
 
     span, seed, sampler = which.span(64), which.seed, how.build()
     first, n = span.start, len(span)
-    model = load(run, on.start(), checkpoint, average)
+    work = Work(run, on, checkpoint, average)
     files = picture.files(run / f"samples-{how.sampler}-seed{seed}-{first}-{first + n - 1}.png")
-    start = time.perf_counter()
-    with blaming(run), work_bar("sampling", n) as progress:
-        samples = draw(model, n, sampler, seed, first, batch, progress, label, guidance)
-    about = made_with(
-        model,
-        Run.open(run).recipe(),
-        run=str(run),
+    with work.bar("sampling", n) as progress:
+        samples = draw(work.model, n, sampler, seed, first, batch, progress, label, guidance)
+    about = work.record(
         n=n,
         seed=seed,
         first=first,
@@ -72,10 +64,10 @@ def sample(
         average=average,
         sampler=describe(sampler),
         network_evaluations=samples.network_evaluations,
-        seconds=round(time.perf_counter() - start, 2),
     )
-    levels = quantise(samples.images, model.levels)
-    arrays = {"images": levels.cpu().numpy(), "levels": model.levels, "seed": seed, "first": first}
-    files.write(grid(shown(levels, model.levels)), arrays, about)
+    count = work.model.levels
+    levels = quantise(samples.images, count)
+    arrays = {"images": levels.cpu().numpy(), "levels": count, "seed": seed, "first": first}
+    files.write(grid(shown(levels, count)), arrays, about)
     say(f"{n} images, {samples.network_evaluations} network evaluations each: {files.file}")
     return 0

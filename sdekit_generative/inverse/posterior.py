@@ -19,7 +19,7 @@ from sdekit.random import as_draws
 from sdekit.solvers import DPMSolverPP
 
 from ..model import ScoreModel
-from ..samplers import Fast, Progress, Route, Sampler
+from ..samplers import Fast, Progress, Route, Sampler, part_of
 from .gradients import DPS, MMPS
 from .guided import Method, Tally
 from .measurement import Measurement, enter
@@ -88,7 +88,7 @@ def sample_posterior(
         index = first * each + start
         prior = cast(Any, route.equation.process).prior_sample
         x = prior(shape, seed=as_draws(seed, index), dtype=part.y.dtype, device=part.y.device)
-        report = None if progress is None else _share(progress, start / units, count / units)
+        report = part_of(progress, start / units, count / units)
         solution = way.solve(method.start(x, part), seed, index, None, report)
         ends.append(method.finish(solution.x if solution.mean is None else solution.mean, part))
         tally = Tally(max(tally.scores, spent.scores), max(tally.gradients, spent.gradients))
@@ -98,10 +98,6 @@ def sample_posterior(
     else:
         samples = samples[:, torch.arange(n, device=samples.device) * cloud // n]
     return Posterior(samples, tally.scores, tally.gradients)
-
-
-def _share(progress: Progress, done: float, share: float) -> Progress:
-    return lambda fraction: progress(done + share * fraction)
 
 
 def default_method(operator: Operator) -> Method:

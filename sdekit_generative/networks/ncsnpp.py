@@ -34,7 +34,7 @@ from .residual import ACTIVATIONS, NormAct, Residual, Style
 class NCSNppConfig:
     """What an `NCSNpp` looks like. The defaults are NCSN++ for CIFAR-10 with a continuous VE process, 62.8M weights.
 
-    channels                 width at full resolution
+    channels                 width of the first layer
     multipliers              width at each level, as multiples of `channels`
     blocks                   residual blocks a level; 8 for the deep variants
     attention_resolutions    heights at which every block is followed by self-attention
@@ -303,10 +303,10 @@ class NCSNpp(nn.Module):
             ACTIVATIONS[config.activation],
             config.classes,
         )
-        self.enter = scaled_uniform(nn.Conv2d(image, widths[0], 3, padding=1))
+        self.enter = scaled_uniform(nn.Conv2d(image, config.channels, 3, padding=1))
         self.shrink_image = down(image, config.taps) if config.progressive_input == "input_skip" else None
 
-        skips, pyramid = [widths[0]], image
+        skips, pyramid = [config.channels], image
         self.down = nn.ModuleList()
         for level in range(len(widths)):
             part = Down(config, level, skips[-1], pyramid, attend[level])

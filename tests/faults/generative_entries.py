@@ -204,9 +204,7 @@ def _restorations() -> Iterator[Entry]:
     yield Entry("editing", "images", lambda v: editing.rework(MODEL, v, 0.3, FEW), pictures)
     yield Entry("editing", "images", lambda v: editing.encode(MODEL, v, 0.1), pictures)
     yield Entry("editing", "latents", lambda v: editing.decode(MODEL, v, 0.1), inner)
-    yield Entry(
-        "editing", "a", lambda v: editing.interpolate(MODEL, v, 0.5 * pictures()[0], 2, 0.1), lambda: pictures()[0]
-    )
+    yield Entry("editing", "images", lambda v: editing.interpolate(MODEL, v, 2, 0.1), pictures)
     yield Entry(
         "interop",
         "x",

@@ -12,7 +12,6 @@ from sdekit_generative.cli import main
 from sdekit_generative.data import DataRange, Digits, dequantise
 from sdekit_generative.editing import (
     ClassifierGuided,
-    between,
     decode,
     encode,
     interpolate,
@@ -60,24 +59,20 @@ def test_a_little_noise_changes_little(gaussian):
         assert 0.0 < float((again - images).abs().max()) < 0.15
 
 
-def test_the_way_between_two_points_is_an_arc():
-    generator = torch.Generator().manual_seed(0)
-    a, b = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
-    way = between(a, 2.0 * b / b.norm() * a.norm(), 5)
-    torch.testing.assert_close(way[0], a)
-    lengths = way.flatten(1).norm(dim=1) / a.norm()
-    torch.testing.assert_close(lengths, torch.linspace(1.0, 2.0, 5, dtype=torch.float64))
-    units = way.flatten(1) / way.flatten(1).norm(dim=1, keepdim=True)
-    angles = torch.arccos((units[1:] * units[:-1]).sum(1))
-    torch.testing.assert_close(angles, angles[:1].expand(4))
-    torch.testing.assert_close(between(a, a, 3), a.expand(3, -1, -1))
-
-
 def test_a_passage_begins_and_ends_at_the_images_given(gaussian):
-    a, b = 0.3 + 0.4 * torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    way = interpolate(gaussian, a, b, count=5, tolerance=1e-6)
-    torch.testing.assert_close(way[0], a, rtol=0.0, atol=1e-3)
-    torch.testing.assert_close(way[-1], b, rtol=0.0, atol=1e-3)
+    images = 0.3 + 0.4 * torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    done: list[float] = []
+    ways = interpolate(gaussian, images, count=5, tolerance=1e-6, progress=done.append)
+    assert ways.shape == (2, 5, 1, 4, 4)
+    torch.testing.assert_close(ways[:, 0], images[:-1], rtol=0.0, atol=1e-3)
+    torch.testing.assert_close(ways[:, -1], images[1:], rtol=0.0, atol=1e-3)
+    assert done == sorted(done)
+    assert done[-1] == pytest.approx(1.0)
+
+
+def test_a_passage_needs_two_ends(gaussian):
+    with pytest.raises(UserError, match="two or more are needed"):
+        interpolate(gaussian, torch.rand(1, 1, 4, 4))
 
 
 def test_temperature_scales_the_spread(gaussian):
