@@ -4,7 +4,7 @@
     encode       image → latent, by the probability flow to t_max;  decode the way back
     interpolate  decode(great circle between the latents of neighbours)
     temper       decode(τ z): latents of less (τ < 1) or more length
-    ClassifierGuided   a model towards a class, by a classifier of noisy images
+    towards      a class, by a classifier of noisy images trained on the spot
 
 Latents are states at t_max over its standard deviation: about N(0, 1). Image i of a seed is always the same.
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,16 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sdekit.arguments import check_integer, check_number, check_state
-from sdekit.protocols import match
 from sdekit.random import KeyedDraws, Purpose
 from sdekit.scores import latent
-from sdekit.scores.guidance import ClassifierGuidance
 from sdekit.solvers import Bosh3, DPMSolverPP
 from sdekit.steps import Adaptive, TimeGrid
 
 from .data import DataRange, Dataset
 from .errors import UserError
-from .model import ScoreModel
+from .model import ClassifierGuided, ScoreModel
 from .samplers import Fast, Progress, Route, Sampler, part_of
 from .sampling import draw
 
@@ -154,45 +151,6 @@ def temper(
 
 
 # --- towards a class --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class ClassifierGuided:
-    """A model towards one class: its score plus `w ∇ log p(class | x, t)`. Goes wherever a model is sampled.
-
-    model       of all classes
-    classifier  `(x/s, ln σ) → logits (B, classes)`, trained on noisy images; see `train_classifier`
-    label       the class
-    weight      w: 1 for the conditional law, if the classifier is right; more to overstate the class
-    """
-
-    model: ScoreModel
-    classifier: nn.Module
-    label: int
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_integer("ClassifierGuided: label", self.label, 0)
-        check_number("ClassifierGuided: weight", self.weight, least=0.0)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.model, name)
-
-    def log_prob(self, t: Tensor, x: Tensor) -> Tensor:
-        """The logarithm of the class's probability `(B,)` at (t, x)."""
-        process = self.model.process
-        c = process.log_sigma(t).reshape(-1).expand(len(x))
-        logits = self.classifier((x * match(1.0 / process.scale(t), x)).float(), c.float().to(x.device))
-        return F.log_softmax(logits, 1)[:, self.label].to(x.dtype)
-
-    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
-        return ClassifierGuidance(self.model, self.log_prob, self.weight)(t, x)
-
-    def calls_at(self, t: Tensor | float) -> int:
-        """Networks asked at t."""
-        return 2 if self.weight else 1
 
 
 def train_classifier(

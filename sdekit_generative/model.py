@@ -12,15 +12,18 @@ Reference: Ho, Salimans (2021), "Classifier-free diffusion guidance", equation 6
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sdekit.arguments import check_state
+from sdekit.arguments import check_number, check_state
 from sdekit.protocols import match, time_beside
+from sdekit.scores.guidance import ClassifierGuidance
 from sdekit.sdes.process import DiffusionProcess
 
 from .data.dequantize import DataRange
@@ -71,6 +74,10 @@ class ScoreModel:
         _check_labels(labels)
         return replace(self, labels=labels, guidance=float(guidance))
 
+    def calls_at(self, t: Tensor | float) -> int:
+        """Evaluations of the network at t: two where guidance weighs one with the class against one without."""
+        return 1 if self.labels is None or self.guidance in (0.0, 1.0) else 2
+
     def noise(self, t: Tensor | float, x: Tensor) -> Tensor:
         """ε̂(t, x), the estimate of z; t is 0-d or `(B, 1, …, 1)`, x is `(B, C, H, W)`."""
         check_state("x", x, valued=False)
@@ -110,6 +117,12 @@ class ScoreModel:
         return -self.noise(t, x) / match(self.process.std(t), x)
 
 
+def takes_labels(network: nn.Module) -> bool:
+    """Whether it is called with (x, c, labels), or with whatever comes."""
+    taken = inspect.signature(network.forward).parameters.values()
+    return len(taken) >= 3 or any(parameter.kind is parameter.VAR_POSITIONAL for parameter in taken)
+
+
 def _check_labels(labels: object) -> None:
     if isinstance(labels, Tensor) and (labels.ndim > 1 or labels.dtype != torch.int64 or labels.device.type == "meta"):
         raise ValueError(
@@ -135,40 +148,58 @@ Classifier = Callable[[Tensor, Tensor], Tensor]
 class ClassifierGuided:
     """A score and a classifier of noisy images: `score(t, x) + w ∇ₓ log p_t(y | x)`, a score of images of class y.
 
+    Goes wherever a `ScoreModel` is sampled; what is not said here, such as process and shape, is that of the score.
+
     score       the unconditional score
     classifier  `(x/s, ln σ) → logits (B, classes)`, trained on noisy images; see `networks.classifier`
     labels      classes `(B,)`, int64, or one class for all
-    scale       w; 1 is Bayes' rule
+    guidance    w ≥ 0; 1 is Bayes' rule, more overstates the class
 
+    Raises ValueError for labels that are not integers or that the classifier does not know, or a negative w.
     Reference: Song et al. (2021), appendix I.1; Dhariwal, Nichol (2021), algorithm 1.
     """
 
     score: ScoreModel
     classifier: Classifier
     labels: Tensor | int
-    scale: float = 1.0
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
+        check_number("ClassifierGuided: guidance", self.guidance, least=0.0)
 
-    @property
-    def process(self) -> DiffusionProcess:
-        """The score's."""
-        return self.score.process
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "score":
+            raise AttributeError(name)
+        return getattr(self.score, name)
+
+    def conditional(self, labels: Tensor | int, guidance: float = 1.0) -> ClassifierGuided:
+        """The same guided to other classes, as `ScoreModel.conditional`."""
+        return replace(self, labels=labels, guidance=guidance)
+
+    def log_prob(self, t: Tensor, x: Tensor) -> Tensor:
+        """ln p_t(y | x), `(B,)`."""
+        process: DiffusionProcess = self.score.process
+        y = (x / match(process.scale(t), x)).to(torch.float32)
+        logits = self.classifier(y, told(process.log_sigma(t), x))
+        given = torch.as_tensor(self.labels)
+        # looked at only where no device has to wait for it
+        if given.device.type == "cpu" and not (int(given.min()) >= 0 and int(given.max()) < logits.shape[1]):
+            raise ValueError(f"labels: the classifier knows classes 0 to {logits.shape[1] - 1}, got {self.labels}")
+        return logits.log_softmax(1).gather(1, _one_each(self.labels, x)[:, None])[:, 0].to(x.dtype)
 
     def __call__(self, t: Tensor | float, x: Tensor) -> Tensor:
         """The guided score at (t, x), of the shape of x."""
         check_state("x", x, valued=False)
-        t = time_beside(t, x)
-        keep_graph = torch.is_grad_enabled()
-        with torch.enable_grad():
-            leaf = x if keep_graph and x.requires_grad else x.detach().requires_grad_(True)
-            c = told(self.process.log_sigma(t), x)
-            logits = self.classifier((leaf / match(self.process.scale(t), leaf)).to(torch.float32), c)
-            labels = _one_each(self.labels, x)
-            chosen = logits.log_softmax(1).gather(1, labels[:, None]).sum()
-            (gradient,) = torch.autograd.grad(chosen, leaf, create_graph=keep_graph)
-        return self.score(t, x) + self.scale * gradient.to(x.dtype)
+        return self._guidance(time_beside(t, x), x)
+
+    def calls_at(self, t: Tensor | float) -> int:
+        """Networks asked at t, the classifier being one."""
+        return self._guidance.calls_at(t)
+
+    @property
+    def _guidance(self) -> ClassifierGuidance:
+        return ClassifierGuidance(self.score, self.log_prob, self.guidance)
 
 
 __all__ = [

@@ -13,14 +13,14 @@ A folder that holds anything is never written into by a new run. While a run tra
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import CheckpointError, CheckpointWarning, RecipeError, RunError
 from .files import as_json, replace_file
@@ -218,13 +218,29 @@ def load(
 
 
 def load_classifier(
-    path: str | Path, device: torch.device | str = "cpu", which: Literal["newest", "best"] = "newest"
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The trained classifier of a run, `(x/s, ln σ) → logits`, for `ClassifierGuided`. Raises as `load` does."""
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    which: Literal["newest", "best"] = "newest",
+    guides: ScoreModel | None = None,
+) -> nn.Module:
+    """The trained classifier of a run, `(x/s, ln σ) → logits`, for `ClassifierGuided`.
+
+    guides: the model that it is for; RunError unless both were trained on images of one shape and range. Raises as `load`
+    does.
+    """
     model, is_classifier = _trained(Path(path), which, None)
     if not is_classifier:
         raise RunError(f"{path}: a run of a score, and no classifier; see load")
+    if guides is not None and (model.shape, model.data_range) != (guides.shape, guides.data_range):
+        raise RunError(
+            f"{path}: a classifier of images {model.shape} in {_range(model)}, and the model makes {guides.shape} in "
+            f"{_range(guides)}; train one with the model's data and data_range"
+        )
     return model.network.to(device).eval().requires_grad_(False)
+
+
+def _range(model: ScoreModel) -> str:
+    return f"[{model.data_range.low:g}, {model.data_range.high:g}]"
 
 
 def _trained(path: Path, which: str, average: float | None) -> tuple[ScoreModel, bool]:

@@ -28,6 +28,7 @@ from sdekit.solution import Solution
 from sdekit.solve import solve
 from sdekit.solvers import AngularAdams, Bosh3, denoise
 from sdekit.steps import Adaptive, FixedSteps, TimeGrid, angle_grid
+from sdekit.watch import calls_at
 
 from .model import ScoreModel
 
@@ -83,9 +84,10 @@ class Route:
 
     def _denoised(self, solution: Solution, save: SaveAt | None) -> Solution:
         process: Any = self.equation.process
-        mean = denoise(process, self.equation.score, self.t1, solution.x if save is None else solution.x[-1])
-        stats = solution.stats
-        stats = dataclasses.replace(stats, model_calls=stats.model_calls + 1, evaluations=stats.evaluations + 1)
+        score = self.equation.score
+        mean = denoise(process, score, self.t1, solution.x if save is None else solution.x[-1])
+        stats, calls = solution.stats, calls_at(score, self.t1)
+        stats = dataclasses.replace(stats, model_calls=stats.model_calls + calls, evaluations=stats.evaluations + calls)
         return dataclasses.replace(solution, mean=mean, stats=stats)
 
 

@@ -6,7 +6,6 @@ up to the float32 rounding of the network.
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from sdekit.arguments import check_has, check_integer
 from sdekit.random import Purpose, as_draws
 from sdekit.save import SaveAt
 
-from .model import Labels, ScoreModel
+from .model import Labels, ScoreModel, takes_labels
 from .samplers import ODE, PC, Fast, Progress, Route, Sampler, part_of
 
 __all__ = [
@@ -66,7 +65,7 @@ def draw(
     check_integer("first: the index of an image", first, 0)
     if labels is None:
         labels, guidance = model.labels, model.guidance
-    if labels is not None and len(inspect.signature(model.network.forward).parameters) < 3:
+    if labels is not None and isinstance(model, ScoreModel) and not takes_labels(model.network):
         raise ValueError(f"labels were given to a {type(model.network).__name__}, which knows no classes")
     if isinstance(labels, Tensor) and labels.ndim == 1 and len(labels) != n:
         raise ValueError(f"labels: got {len(labels)} for {n} images; give one for each, or one class for all")

@@ -12,8 +12,9 @@ from .app import app
 from .options import Count, Drawn, Machine, Picture, Taken, say
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from ..model import ScoreModel
     from ..results import Result
 
 edit_app = App(name="edit", help="Rework images, pass between two, sample cooler or towards a class.")
@@ -151,6 +152,7 @@ def towards(
     run: Path,
     *,
     label: int,
+    classifier: Path | None = None,
     weight: float = 1.0,
     which: Drawn = Drawn(),
     steps: Count = 100,
@@ -158,39 +160,53 @@ def towards(
     picture: Picture = Picture(),
     on: Machine = Machine(),
 ) -> int:
-    """Draw images of one class from a model that knows none, by a classifier trained on the spot on the run's own data.
+    """Draw images of one class from a model that knows none, by a classifier of noisy images.
 
     Parameters
     ----------
     run
-        Folder of the run, whose data have labels.
+        Folder of the run.
     label
         The class.
+    classifier
+        Folder of a run of a classifier, such as one of the recipe digits-classifier. [default: a small one is trained on
+        the spot on the run's own data, which must have labels]
     weight
         How much the classifier counts: 1 as Bayes' rule has it.
     steps
         Steps of the sampler, DPM-Solver++ 2M on the reverse SDE.
     training
-        Training steps of the classifier of noisy images, which is made with the same seed.
+        Training steps of the classifier that is trained on the spot, with the same seed.
     """
-    from ..editing import stochastic, train_classifier
+    from ..editing import stochastic
     from ..editing import towards as draw_towards
-    from ..progress import work_bar
-    from ..run import Run
-    from ..train import load_images
+    from ..run import load_classifier
     from .work import Work
 
     span, seed = which.span(64), which.seed
     work = Work(run, on)
     model, n, first = work.model, len(span), span.start
     files = picture.files(run / f"towards-{label}-{weight:g}-seed{seed}.png")
+    guide = (
+        _train_classifier(run, model, label, training, seed).to(model.device)
+        if classifier is None
+        else load_classifier(classifier, model.device, guides=model)
+    )
+    with work.bar("sampling", n) as progress:
+        images = draw_towards(model, guide, label, n, weight, stochastic(steps), seed, progress, first)
+    trained = {"training": training} if classifier is None else {"classifier": classifier}
+    about = work.record(first=first, n=n, label=label, weight=weight, steps=steps, seed=seed, **trained)
+    return _finish(files, images, None, f"{n} images towards class {label}", about)
+
+
+def _train_classifier(run: Path, model: ScoreModel, label: int, steps: int, seed: int) -> nn.Module:
+    from ..editing import train_classifier
+    from ..progress import work_bar
+    from ..run import Run
+    from ..train import load_images
+
     data = load_images(Run.open(run).recipe())[0]
     if data.labels is not None and not 0 <= label <= int(data.labels.max()):
         raise UserError(f"--label: the classes are 0 to {int(data.labels.max())}, got {label}")
-    with work_bar("classifier", training, "step") as progress:
-        classifier = train_classifier(data, model.process, model.data_range, training, seed=seed, progress=progress)
-    classifier.to(model.device)
-    with work.bar("sampling", n) as progress:
-        images = draw_towards(model, classifier, label, n, weight, stochastic(steps), seed, progress, first)
-    about = work.record(first=first, n=n, label=label, weight=weight, steps=steps, training=training, seed=seed)
-    return _finish(files, images, None, f"{n} images towards class {label}", about)
+    with work_bar("classifier", steps, "step") as progress:
+        return train_classifier(data, model.process, model.data_range, steps, seed=seed, progress=progress)

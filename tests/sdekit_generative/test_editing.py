@@ -11,7 +11,6 @@ from sdekit_generative import PC, Fast, load
 from sdekit_generative.cli import main
 from sdekit_generative.data import DataRange, Digits, dequantise
 from sdekit_generative.editing import (
-    ClassifierGuided,
     decode,
     encode,
     interpolate,
@@ -89,15 +88,6 @@ class _Brightness(torch.nn.Module):
         return torch.stack((torch.zeros_like(light), 4.0 * light), 1)
 
 
-def test_a_classifier_adds_the_gradient_of_its_logarithm(gaussian):
-    guided = ClassifierGuided(gaussian, _Brightness(), label=1, weight=2.0)
-    t, x = torch.tensor(0.3, dtype=torch.float64), torch.randn(2, 1, 4, 4, dtype=torch.float64)
-    direction, h = torch.randn(2, 1, 4, 4, dtype=torch.float64), 1e-3
-    slope = (guided.log_prob(t, x + h * direction) - guided.log_prob(t, x - h * direction)) / (2 * h)
-    change = ((guided(t, x) - gaussian(t, x)) * direction).flatten(1).sum(1)
-    torch.testing.assert_close(change, 2.0 * slope, rtol=1e-2, atol=1e-3)
-
-
 def test_images_move_towards_the_class_asked_for(gaussian):
     for label, sign in ((0, -1.0), (1, 1.0)):
         images = towards(gaussian, _Brightness(), label, n=200, sampler=Fast(steps=20))
@@ -132,7 +122,8 @@ def test_a_classifier_learns_from_noisy_images():
         (lambda m: rework(m, torch.zeros(1, 1, 4, 4), 1e6), ValueError, "the process goes from"),
         (lambda m: rework(m, torch.zeros(1, 1, 4, 4), 0.0), ValueError, "noise"),
         (lambda m: temper(m, 1, -1.0), ValueError, "temperature"),
-        (lambda m: ClassifierGuided(m, _Brightness(), -1), ValueError, "label"),
+        (lambda m: towards(m, _Brightness(), -1, 1), ValueError, "classes 0 to 1"),
+        (lambda m: towards(m, _Brightness(), 1, 1, -1.0), ValueError, "guidance"),
     ],
 )
 def test_what_cannot_be_edited_is_said(call, error, words, gaussian):

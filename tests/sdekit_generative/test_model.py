@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from sdekit_generative.model import (
     PredictVelocity,
     ScoreModel,
 )
+from sdekit_generative.samplers import Fast
+from sdekit_generative.sampling import draw
 
 PROCESSES = [VP(t_min=1e-5), SubVP(t_min=1e-3), VE(0.01, 20.0)]
 
@@ -226,10 +229,8 @@ def test_labels_of_another_batch_are_refused():
 
 
 def test_a_classifier_turns_the_score_into_that_of_its_class():
-    """Two classes of Gaussian images around ±m: Bayes' rule is exact, and so is the guided score."""
+    """Two classes of Gaussian images around ±m: Bayes' rule is exact, and so are the guided score and its samples."""
     process, m, t = VP(), 0.8, torch.tensor(0.3, dtype=torch.float64)
-    s, std = float(process.scale(t)), float(process.std(t))
-    variance = (s * D) ** 2 + std**2
 
     def logits(y, c):  # of y = x/s: class 0 around +m
         spread = D**2 + c.double().exp() ** 2
@@ -237,13 +238,31 @@ def test_a_classifier_turns_the_score_into_that_of_its_class():
         return torch.stack(away, 1)
 
     def noise(x, c):  # of the even mixture of both
-        p = (s * m * x.double() / variance).flatten(1).sum(1).mul(2).sigmoid()[:, None, None, None]
-        return (std / variance * (x - s * m * (2 * p - 1))).to(x.dtype)
+        sigma = c.double().exp()[:, None, None, None]
+        s = (1.0 + sigma**2).rsqrt()
+        variance = s**2 * (D**2 + sigma**2)
+        p = (s * m * x.double() / variance).sum((1, 2, 3), keepdim=True).mul(2).sigmoid()
+        return (s * sigma / variance * (x - s * m * (2 * p - 1))).to(x.dtype)
 
     x, labels = _images(), torch.tensor([0, 1, 0, 1])
+    s, std = float(process.scale(t)), float(process.std(t))
     sign = torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None, None]
     guided = ClassifierGuided(_model(noise, process, Predict("noise")), logits, labels)
-    torch.testing.assert_close(guided(t, x), -(x - s * m * sign) / variance, rtol=1e-4, atol=1e-4)
+    expected = -(x - s * m * sign) / ((s * D) ** 2 + std**2)
+    torch.testing.assert_close(guided(t, x), expected, rtol=1e-4, atol=1e-4)
+
+    asked = torch.tensor([0, 1] * 40)
+    found = draw(guided.conditional(asked), len(asked), Fast(steps=30), seed=3)
+    by_batches = draw(guided, len(asked), Fast(steps=30), seed=3, batch=33, labels=asked)
+    torch.testing.assert_close(found.images, by_batches.images, rtol=0.0, atol=1e-4)
+    inner = DataRange().enter(found.images)
+    for label, mean in ((0, m), (1, -m)):  # pixels beyond [−1, 1] are cut off, which their median does not mind
+        some = inner[asked == label]
+        assert abs(float(some.median()) - mean) < 4.0 * 1.25 * D / math.sqrt(some.numel())
+    alone = draw(guided.score, 1, Fast(steps=30), seed=3)
+    assert found.network_evaluations == 2 * alone.network_evaluations
+    with pytest.raises(ValueError, match="knows classes 0 to 1"):
+        guided.conditional(2)(t, x)
 
 
 # --- precision --------------------------------------------------------------------------------------------------------

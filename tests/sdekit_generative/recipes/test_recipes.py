@@ -1,12 +1,15 @@
 """Every recipe builds what the paper says, and the small ones train."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 
 from sdekit.sdes.diffusion import VE, SubVP
+from sdekit_generative.cli import main
+from sdekit_generative.data import DataRange
 from sdekit_generative.errors import CheckpointError, DataError, RecipeError, RunError
 from sdekit_generative.model import ClassifierGuided
 from sdekit_generative.recipes import RECIPES, Recipe, find, override
@@ -130,7 +133,7 @@ def test_classes_that_are_missing_or_too_many_are_said(tmp_path):
         begin(tmp_path / "run", override(_small("digits-classes"), {"network.classes": "4"}))
 
 
-def test_a_classifier_is_trained_loaded_and_guides(tmp_path):
+def test_a_classifier_is_trained_loaded_and_guides(tmp_path, capsys):
     recipe = override(_small("digits-classifier"), {"training.measure_every": "1"})
     begin(tmp_path / "run", recipe).train(Stop(), lambda step, loss: None)
     classifier = load_classifier(tmp_path / "run", which="best")
@@ -141,8 +144,17 @@ def test_a_classifier_is_trained_loaded_and_guides(tmp_path):
     begin(tmp_path / "score", _small("digits")).train(Stop(), lambda step, loss: None)
     with pytest.raises(RunError, match="and no classifier"):
         load_classifier(tmp_path / "score")
-    guided = ClassifierGuided(load(tmp_path / "score"), classifier, torch.tensor([1, 2, 3]), scale=2.0)
+    guided = ClassifierGuided(load(tmp_path / "score"), classifier, torch.tensor([1, 2, 3]), guidance=2.0)
     assert torch.isfinite(guided(0.5, x)).all()
+    command = ["edit", "towards", str(tmp_path / "score"), "--classifier", str(tmp_path / "run"), "--steps", "2"]
+    assert main([*command, "--label", "3", "--n", "2", "--out", str(tmp_path / "threes.png")]) == 0
+    about = json.loads((tmp_path / "threes.json").read_text())
+    assert (about["classifier"], about["network_evaluations"]) == (str(tmp_path / "run"), 3)  # the last takes out what noise is left
+    assert main([*command, "--label", "10", "--n", "2", "--out", str(tmp_path / "tens.png")]) == 2
+    assert "the classifier knows classes 0 to 9" in capsys.readouterr().err
+    other = dataclasses.replace(load(tmp_path / "score"), data_range=DataRange(0.0, 1.0))
+    with pytest.raises(RunError, match=r"in \[-1, 1\], and the model makes \(1, 8, 8\) in \[0, 1\]"):
+        load_classifier(tmp_path / "run", guides=other)
 
 
 @pytest.mark.slow
