@@ -3,7 +3,7 @@
     VE, continuous            c = ln σ(t)                   score = F
     VE, discrete (SMLD)       c = round((1 − t)(N − 1))     score = F           0 is the largest noise
     VP and sub-VP, continuous c = 999 t                     score = −F/std(t)
-    VP, discrete (DDPM)       c = (N − 1) t, not rounded    score = −F/√(1 − ᾱ_k), k = ⌊c⌋
+    VP, discrete (DDPM)       c = (N − 1) t, not rounded    score = −F/√(1 − ᾱ_k), k = ⌊(N − 1) t⌋
 
 with ᾱ_k = Π_{j ≤ k} (1 − β_j), β_j evenly spaced from β_min/N to β_max/N. The 999 holds for any N: it makes continuous
 networks see the time steps of DDPM.
@@ -13,6 +13,7 @@ Reference: Song et al. (2021), appendices C, E and G; Ho, Jain, Abbeel (2020), �
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,7 @@ from sdekit.sdes.process import DiffusionProcess
 from .parametrisation import Network, told
 
 _LAST_STEP = 999.0  # of DDPM
+_ROUNDING = 1e-7  # of times in float32, and a little more
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Song2021:
             factor, position = self._correction(process, t), _LAST_STEP * t
         else:
             position = (self.steps - 1) * t
-            factor = process.std(t) / self._table(process, position)
+            factor = process.std(t) / self._table(process, t)
         out = network(x, told(position, x))
         return out if factor is None else match(factor, x) * out
 
@@ -72,23 +74,44 @@ class Song2021:
             return told(((1.0 - t) * (self.steps - 1)).round(), x)
         if self.compat is None:
             return told(process.log_sigma(t), x)
-        sigma = process.sigma_min * (process.sigma_max / process.sigma_min) ** t.to(torch.float32)
-        return told(sigma.log(), x)
+        return told(published(process, t)[1].log(), x)
 
     def _correction(self, process: VP | SubVP, t: Tensor) -> Tensor | None:
         """The standard deviation over what float32 makes of it."""
         if self.compat is None:
             return None
-        t32 = t.to(torch.float32)
-        log_mean = -0.25 * t32**2 * (process.beta_max - process.beta_min) - 0.5 * t32 * process.beta_min
-        variance = 1.0 - torch.exp(2.0 * log_mean)
-        return process.std(t) / (variance.sqrt() if isinstance(process, VP) else variance)
+        return process.std(t) / published(process, t)[1]
 
-    def _table(self, process: VP | SubVP, position: Tensor) -> Tensor:
-        """√(1 − ᾱ_k), float64, of the shape of the positions."""
-        ends, k = (process.beta_min / self.steps, process.beta_max / self.steps), position.floor().long()
+    def _table(self, process: VP | SubVP, t: Tensor) -> Tensor:
+        """√(1 − ᾱ_k), float64, of the shape of the times."""
+        ends, k = (process.beta_min / self.steps, process.beta_max / self.steps), step_number(t, self.steps).long()
         if self.compat is not None:
-            kept = (1.0 - torch.linspace(*ends, self.steps, device=position.device)).cumprod(0)
+            kept = (1.0 - torch.linspace(*ends, self.steps, device=t.device)).cumprod(0)
             return (1.0 - kept).sqrt()[k].to(torch.float64)
-        betas = torch.linspace(*ends, self.steps, dtype=torch.float64, device=position.device)
+        betas = torch.linspace(*ends, self.steps, dtype=torch.float64, device=t.device)
         return (-torch.expm1(torch.log1p(-betas).cumsum(0))).sqrt()[k]
+
+
+def step_number(t: Tensor, steps: int) -> Tensor:
+    """`k = ⌊(N − 1) t⌋`, the number of the step at t. Times k/(N − 1) are those of step k however they were rounded."""
+    return ((t + _ROUNDING) * (steps - 1)).floor()
+
+
+def published(process: DiffusionProcess, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(s, std, g) at times, float32, by the operations of the published code: without expm1, digits are lost near t = 0.
+
+    Raises ValueError for processes other than VE, VP and sub-VP.
+    """
+    t = t.to(torch.float32)
+    if isinstance(process, VE):
+        std = process.sigma_min * (process.sigma_max / process.sigma_min) ** t
+        return torch.ones_like(t), std, std * math.sqrt(2.0 * math.log(process.sigma_max / process.sigma_min))
+    if not isinstance(process, (VP, SubVP)):
+        raise ValueError(f'compat="song2021" is for VP, SubVP and VE, not for {type(process).__name__}')
+    slope = process.beta_max - process.beta_min
+    log_scale = -0.25 * t**2 * slope - 0.5 * t * process.beta_min
+    variance, beta = 1.0 - torch.exp(2.0 * log_scale), process.beta_min + t * slope
+    if isinstance(process, VP):
+        return torch.exp(log_scale), torch.sqrt(variance), torch.sqrt(beta)
+    discount = 1.0 - torch.exp(-2.0 * process.beta_min * t - slope * t**2)
+    return torch.exp(log_scale), variance, torch.sqrt(beta * discount)

@@ -37,6 +37,7 @@ from sdekit.steps import TimeGrid
 
 from .model import ScoreModel
 from .samplers import Route
+from .song2021 import published, step_number
 
 _PREDICTORS = ("reverse_diffusion", "euler_maruyama", "ancestral", "none")
 _CORRECTORS = ("langevin", "ald", "none")
@@ -50,7 +51,7 @@ class Tables:
 
     def k(self, t: Tensor) -> Tensor:
         """The number of the step at t, float64."""
-        return (t * (self.steps - 1)).floor()
+        return step_number(t, self.steps)
 
     def beta(self, process: VP | SubVP, t: Tensor) -> Tensor:
         """β_k."""
@@ -102,7 +103,7 @@ class Predictor:
         """(a, b, noise) of the step `m = a x + b s`."""
         one = torch.ones_like(t)
         if self.kind == "euler_maruyama" or (isinstance(process, SubVP) and self.kind != "none"):
-            rate, variance = process.drift(t, one), process.diffusion(t, one).square()
+            rate, variance = process.drift(t, one), published(process, t)[2].to(one).square()
             return (
                 1.0 - rate / self.tables.steps,
                 c * variance / self.tables.steps,

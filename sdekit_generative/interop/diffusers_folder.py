@@ -30,7 +30,7 @@ def to_diffusers(model: ScoreModel, folder: str | Path) -> Path:
     inside, no filters), and NCSN++ with Fourier embedding, filters [1, 3, 3, 1], "input_skip" added and "output_skip".
     There DDPM attends after every block on the way up, here after the last: the others become attention that adds nothing.
 
-    Schedulers: discrete or continuous VP becomes DDPM's with the model's steps, VE ScoreSdeVe's.
+    Schedulers: discrete VP becomes DDPM's with the model's steps, continuous VP DDPM's with 1000, VE ScoreSdeVe's.
     Raises UserError where the network or the process has no counterpart, and says which option is in the way.
     """
     folder, network = Path(folder), model.network
@@ -96,6 +96,8 @@ def _check(config: NCSNppConfig, wanted: dict[str, object]) -> None:
             raise UserError(
                 f"diffusers has no network like this one: {name} is {getattr(config, name)!r}, not {value!r}"
             )
+    if config.multipliers[0] != 1:
+        raise UserError(f"diffusers has no network like this one: multipliers begin with {config.multipliers[0]}, not 1")
 
 
 def _scheduler(model: ScoreModel) -> dict[str, Any]:
@@ -106,11 +108,12 @@ def _scheduler(model: ScoreModel) -> dict[str, Any]:
         ends = {"sigma_min": process.sigma_min, "sigma_max": process.sigma_max}
         return {"_class_name": "ScoreSdeVeScheduler", "num_train_timesteps": conventions.steps, **ends}
     if isinstance(process, VP):
+        steps = 1000 if conventions.continuous else conventions.steps  # continuous networks are told 999 t whatever N
         return {
             "_class_name": "DDPMScheduler",
-            "num_train_timesteps": conventions.steps,
-            "beta_start": process.beta_min / conventions.steps,
-            "beta_end": process.beta_max / conventions.steps,
+            "num_train_timesteps": steps,
+            "beta_start": process.beta_min / steps,
+            "beta_end": process.beta_max / steps,
             "beta_schedule": "linear",
             "prediction_type": "epsilon",
             "variance_type": "fixed_large",

@@ -19,17 +19,17 @@ Reference: Song et al. (2021), equations 1, 3 and 7; Song, Durkan et al. (2021),
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sdekit.protocols import as_time, expand
-from sdekit.sdes.diffusion import VE, VP, SubVP
+from sdekit.sdes.diffusion import VE, VP
 from sdekit.sdes.process import DiffusionProcess
 
 from ..model import ScoreModel
+from ..song2021 import published
 from .loss import check_batch
 
 _NUDGE = 1e-6  # of a label, so that rounding does not make it the one below, nor t = 0, where ln σ is infinite
@@ -80,7 +80,7 @@ class ScoreMatching:
         """(t, s, std, g), each `(B,)`."""
         exact = self.compat is None
         t = u.to(torch.float64 if exact else torch.float32) * (process.t_max - process.t_min) + process.t_min
-        found = (process.scale(t), process.std(t), process.diffusion(t, t)) if exact else _published(process, t)
+        found = (process.scale(t), process.std(t), process.diffusion(t, t)) if exact else published(process, t)
         return t.to(torch.float64), *found
 
     def _discrete(self, process: DiffusionProcess, u: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,22 +98,6 @@ class ScoreMatching:
         kept = (1.0 - betas).cumprod(0).to(u.device)[label.long()]
         t = process.t_max * (label + _NUDGE) / (levels - 1)
         return t, kept.sqrt(), (1.0 - kept).sqrt()
-
-
-def _published(process: DiffusionProcess, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(s, std, g) at float32 times, by the operations of the published code."""
-    if isinstance(process, VE):
-        std = process.sigma_min * (process.sigma_max / process.sigma_min) ** t
-        return torch.ones_like(t), std, std * math.sqrt(2.0 * math.log(process.sigma_max / process.sigma_min))
-    if not isinstance(process, (VP, SubVP)):
-        raise ValueError(f'compat="song2021" is for VP, SubVP and VE, not for {type(process).__name__}')
-    slope = process.beta_max - process.beta_min
-    log_scale = -0.25 * t**2 * slope - 0.5 * t * process.beta_min
-    variance, beta = 1.0 - torch.exp(2.0 * log_scale), process.beta_min + t * slope
-    if isinstance(process, VP):
-        return torch.exp(log_scale), torch.sqrt(variance), torch.sqrt(beta)
-    discount = 1.0 - torch.exp(-2.0 * process.beta_min * t - slope * t**2)
-    return torch.exp(log_scale), variance, torch.sqrt(beta * discount)
 
 
 def label_uniform(label: Tensor, levels: int) -> Tensor:

@@ -67,6 +67,17 @@ def test_discrete_vp_networks_are_told_steps_that_are_not_rounded(compat):
     np.testing.assert_allclose(factor, expected, rtol=1e-6 if compat is None else 2e-4)
 
 
+@pytest.mark.parametrize("compat", [None, "song2021"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("steps", [50, 1000])
+def test_the_time_of_a_step_is_of_that_step_however_it_was_rounded(steps, dtype, compat):
+    variance = 1.0 - np.cumprod(1.0 - np.linspace(0.1 / steps, 20.0 / steps, steps))
+    t = (torch.arange(steps).to(dtype) / (steps - 1)).reshape(-1, 1, 1, 1)
+    model = ScoreModel(One(), VP(), Song2021(False, steps, compat), DataRange(), (1, 1, 1), 256)
+    score = model(t[1:], torch.zeros(steps - 1, 1, 1, 1)).flatten().double().numpy()
+    np.testing.assert_allclose(score, -1.0 / np.sqrt(variance[1:]), rtol=1e-6 if compat is None else 2e-4)
+
+
 def test_float32_schedules_err_where_the_published_code_does():
     t = [1e-5]
     _, exact = _told_and_factor(VP(t_min=1e-5), Song2021(), t)
@@ -176,6 +187,23 @@ def test_the_published_sampler_is_followed_number_by_number(process, options):
     solution = sampler.route(model).solve(prior, Replay({Purpose.CORRECTOR: corrector, Purpose.PATH: path}))
     expected = _by_hand(process, sampler, prior, corrector, path)
     np.testing.assert_allclose(solution.mean.numpy(), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+def test_sub_vp_steps_near_the_data_err_as_the_published_code_does():
+    # g² = β (1 − exp(…)) of float32 is 2 % too large at t = 1e-5, and std of float32 1.2 %
+    process = SubVP(t_min=1e-5)
+    sampler = Song2021PC("euler_maruyama", "none", steps=2, probability_flow=True)
+    model = ScoreModel(One(), process, Song2021(compat="song2021"), DataRange(), (1, 1, 1), 256)
+    with torch.no_grad():
+        end = float(sampler.route(model).solve(torch.zeros(1, 1, 1, 1)).mean)
+    first = -0.25 * 20.0 / float(process.std(1.0))  # from 0 at t = 1, where g² = β
+    t = torch.tensor(1e-5)
+    beta = 0.1 + 19.9 * t
+    variance, std = beta * (1.0 - torch.exp(-0.2 * t - 19.9 * t**2)), 1.0 - torch.exp(-0.5 * 19.9 * t**2 - 0.1 * t)
+    expected = first * (1.0 + 0.25 * beta) - 0.25 * variance / std
+    assert end == pytest.approx(float(expected), abs=2e-5)
+    exact = first * (1.0 + 0.25 * beta) - 0.25 * beta * 2.0
+    assert abs(float(expected - exact)) > 1e-4
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,19 @@ def test_the_folder_names_its_parts_without_diffusers(tmp_path):
     assert weights["up_blocks.0.attentions.1.to_out.0.weight"].any()
 
 
+@pytest.mark.parametrize(("continuous", "steps", "there"), [(True, 500, 1000), (False, 500, 500)])
+def test_the_scheduler_tells_the_network_what_it_was_told(tmp_path, continuous, steps, there):
+    model = _model(*NETWORKS["DDPM"], sg.Song2021(continuous, steps))
+    scheduler = json.loads((to_diffusers(model, tmp_path) / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["num_train_timesteps"] == there
+    process, conventions = sg.interop.diffusers.conventions(scheduler)
+    back = dataclasses.replace(model, process=process, parametrisation=conventions)
+    x, last = torch.rand(2, 3, 8, 8), float(there - 1)
+    with torch.no_grad():
+        expected = model(1.0, x)
+        torch.testing.assert_close(back(last, x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize(
     ("config", "process", "conventions", "said"),
     [
@@ -82,6 +95,7 @@ def test_the_folder_names_its_parts_without_diffusers(tmp_path):
         (sg.DDPMppConfig(**PLAIN), VP(), None, "residual is 'biggan'"),
         (dataclasses.replace(NETWORKS["NCSN++"][0], progressive="residual"), VE(), None, "progressive is 'residual'"),
         (sg.NCSNppConfig(**{**SKIP, "attention_resolutions": (4,)}), VE(), None, "128 channels"),
+        (sg.DDPMConfig(**{**PLAIN, "multipliers": (2, 2)}), VP(), None, "multipliers begin with 2"),
         (NETWORKS["DDPM"][0], EDM(), None, "no scheduler"),
         (NETWORKS["DDPM"][0], VP(), sg.PredictVelocity(), "PredictVelocity"),
     ],

@@ -53,6 +53,15 @@ def test_keys_of_a_small_network_are_those_of_the_code_in_its_order():
     assert sum(np.prod(entry.shape) for entry in found) == 190_835
 
 
+def test_the_first_layer_is_as_wide_as_channels_whatever_the_first_multiplier():
+    network = dataclasses.replace(TINY, multipliers=(2, 1)).build((3, 8, 8))
+    shapes = {entry.key: entry.shape for entry in score_sde.entries(network)}
+    assert shapes["all_modules.3.weight"] == (16, 3, 3, 3)
+    assert shapes["all_modules.4.Conv_0.weight"] == (32, 16, 3, 3)
+    assert shapes["all_modules.4.Conv_2.weight"] == (32, 16, 1, 1)
+    assert network(torch.randn(2, 3, 8, 8), torch.zeros(2)).shape == (2, 3, 8, 8)
+
+
 COUNTS = {  # of keys in a state dict, `sigmas` among them
     "cifar10 ddpm": (DDPMConfig(), 32, 309),
     "cifar10 ddpmpp": (DDPMppConfig(), 32, 565),
