@@ -97,7 +97,9 @@ def _check(config: NCSNppConfig, wanted: dict[str, object]) -> None:
                 f"diffusers has no network like this one: {name} is {getattr(config, name)!r}, not {value!r}"
             )
     if config.multipliers[0] != 1:
-        raise UserError(f"diffusers has no network like this one: multipliers begin with {config.multipliers[0]}, not 1")
+        raise UserError(
+            f"diffusers has no network like this one: multipliers begin with {config.multipliers[0]}, not 1"
+        )
 
 
 def _scheduler(model: ScoreModel) -> dict[str, Any]:
