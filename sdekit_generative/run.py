@@ -71,7 +71,7 @@ class Run:
         if made is None:
             return said
         for place, (altered, was) in differences(encode(said), encode(made)).items():
-            if place.removeprefix("training.") not in FREE_TO_CHANGE:
+            if place not in FREE_TO_CHANGE:
                 raise RecipeError(f"{file}: altered ({place} is {altered}, but {was} in the run's checkpoints)")
         return made
 
@@ -101,7 +101,7 @@ class Run:
             "recipe": encode(recipe),
             "shape": list(trainer.model.shape),
             "levels": trainer.model.levels,
-            "images": trainer.images.fingerprint(),
+            "images": trainer.fingerprint(),
             "threads": torch.get_num_threads(),
             "processes": trainer.processes.size,
             "torch": torch.__version__,

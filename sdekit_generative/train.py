@@ -104,7 +104,7 @@ def prepare(recipe: Recipe, processes: Processes, vacant: Path | None = None) ->
         model = recipe.build(images.shape, images.levels)
         model.network.to(processes.device)
     processes.check_same("the recipe", encode(recipe))
-    processes.check_same("the set of images", images.fingerprint())
+    processes.check_same("the set of images", images.fingerprint(labelled=True))
     return Trainer(model, images, recipe.loss, recipe.training, processes, recipe.dequantisation), held_out
 
 
@@ -141,7 +141,7 @@ def resume(
         recipe = change(before)
         refuse_changes(before, recipe)
     trainer, held_out = prepare(recipe, processes)
-    if seen not in (None, now := trainer.images.fingerprint()):
+    if seen not in (None, now := trainer.fingerprint()):
         raise RunError(
             f"{folder}: the images have changed since the run was begun (SHA-256 {str(seen)[:12]}, now {now[:12]}); "
             "put them back, or begin a new run"
@@ -177,9 +177,11 @@ def _recorded(run: Run, saved: Checkpoint | None) -> tuple[Recipe, str | None, B
 def refuse_changes(before: Recipe, after: Recipe) -> None:
     """Raises RecipeError where a run that goes on would not be the run that was begun."""
     changed = differences(encode(before), encode(after))
-    allowed = {f"training.{name}" for name in FREE_TO_CHANGE}
+    allowed = set(FREE_TO_CHANGE)
     if before.training.cooldown > 0:
         allowed.remove("training.steps")  # the learning rate then depends on it
+    if before.training.measure_every > 0:
+        allowed.remove("training.measure")  # of measures of two kinds, none is the best
     for place, (old, new) in changed.items():
         if place not in allowed:
             raise RecipeError(

@@ -9,14 +9,13 @@ from cyclopts import App
 
 from ..errors import UserError
 from .app import app
-from .options import Changes, changes, say
+from .options import Changes, Flag, changes, say
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..data import Survey
     from ..recipes import Recipe
-    from ..recipes.families import Source
 
 data_app = App(name="data", help="Look at images before training on them.")
 app.command(data_app)
@@ -29,6 +28,7 @@ def check(
     size: int | None = None,
     channels: Literal[1, 3] = 3,
     broken: Literal["stop", "skip"] = "stop",
+    classes: Flag = False,
     write: Path | None = None,
     recipe: str = "folder",
     set: Changes = None,
@@ -45,6 +45,8 @@ def check(
         3 for colour, 1 for grey.
     broken
         What to do about files that cannot be used: stop at them, or skip them; they are named either way.
+    classes
+        Take the folders that images lie in for classes.
     write
         Write a recipe for these images with the suggested σ_max to this file; train it by `train FILE`.
     recipe
@@ -52,31 +54,45 @@ def check(
     set
         Change any part of the recipe that is written, as in `train`.
     """
+    from dataclasses import replace
+
     from ..data import source_of, survey
     from ..recipes import find, override
 
     if write is not None and write.exists():
         raise UserError(f"{write}: exists already; choose another --write")
-    base = override(find(recipe), changes(set))
-    source = source_of(path, size, channels, broken)
-    found = survey(source.load(), base.data_range.width, base.data_range.low)
+    source = source_of(path, size, channels, broken, classes)
+    base = override(replace(find(recipe), data=source), changes(set))
+    found = survey(base.data.load(), base.data_range.width, base.data_range.low)
     _tell(found, base)
     if write is not None:
-        _write(_suited(base, source, found), write)
+        _write(_suited(base, found), found, write)
     return 0
 
 
 def _tell(found: Survey, base: Recipe) -> None:
     channels, height, width = found.shape
-    say(f"{found.count} images of {width}×{height} pixels, {channels} channels, {found.levels} levels")
-    say(f"{found.training} for training, {found.held_out} held out; labels: {found.classes or 'none'}")
+    say(f"{found.count} images of {width}×{height} pixels, {_counted(channels, 'channel')}, {found.levels} levels")
+    classes = _counted(found.classes, "class") if found.classes else "no classes"
+    if found.class_names:
+        classes += f": {', '.join(f'{number} {name}' for number, name in enumerate(found.class_names))}"
+    say(f"{found.training} for training, {found.held_out} held out; {classes}")
     inside = f"in the range [{base.data_range.low:g}, {base.data_range.high:g}]"
     say(f"mean {found.mean:.3f}, standard deviation {found.std:.3f} {inside}")
     say(f"largest distance of two images {found.largest_distance:.4g}; suggested sigma_max {found.sigma_max:g}")
 
 
-def _suited(base: Recipe, source: Source, found: Survey) -> Recipe:
-    """The recipe for these images: a process that has a σ_max gets the one suggested, a network the spread of the data."""
+def _counted(count: int, thing: str) -> str:
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{count} {thing}{'' if count == 1 else plural}"
+
+
+def _suited(base: Recipe, found: Survey) -> Recipe:
+    """The recipe for these images.
+
+    A process that has a σ_max gets the one suggested, a network the spread of the data and, where it is told classes,
+    their number.
+    """
     import dataclasses
 
     names = {"process": "sigma_max", "parametrisation": "data_std", "network": "sigma_max"}
@@ -86,10 +102,13 @@ def _suited(base: Recipe, source: Source, found: Survey) -> Recipe:
         value = getattr(base, part)
         if name in {f.name for f in dataclasses.fields(value)}:
             parts[part] = dataclasses.replace(value, **{name: values[name]})
-    return dataclasses.replace(base, data=source, **parts)
+    told = getattr(base.network, "classes", 0)
+    if told and found.classes:
+        parts["network"] = dataclasses.replace(parts.get("network", base.network), classes=found.classes)
+    return dataclasses.replace(base, **parts)
 
 
-def _write(recipe: Recipe, file: Path) -> None:
+def _write(recipe: Recipe, found: Survey, file: Path) -> None:
     from ..files import as_json, replace_file
     from ..recipes import encode
 
@@ -100,6 +119,8 @@ def _write(recipe: Recipe, file: Path) -> None:
     say(f"{file}: a recipe with {kind}{'' if level is None else f', sigma_max {level:g}'}")
     if level is None:
         say(f"{kind} needs no sigma_max; for a process that does, add --set process=VE")
+    if found.classes and getattr(recipe.network, "classes", None) == 0:
+        say(f"the network is not told the classes; for one that is, add --set network.classes={found.classes}")
 
 
 @data_app.command
@@ -110,6 +131,7 @@ def convert(
     size: int | None = None,
     channels: Literal[1, 3] = 3,
     broken: Literal["stop", "skip"] = "stop",
+    classes: Flag = False,
 ) -> int:
     """Read images once and for all into an array file, which later runs read, or map where it is large.
 
@@ -118,8 +140,9 @@ def convert(
     path
         A folder of images, CIFAR-10 or Parquet files.
     out
-        The .npz (with labels and levels) or .npy file (images alone, in shuffled order, mapped from 2 GiB on).
-    size, channels, broken
+        The .npz (with labels, levels and what is held out) or .npy file (images alone, in shuffled order, mapped from
+        2 GiB on).
+    size, channels, broken, classes
         As for `data check`.
     """
     import numpy as np
@@ -131,15 +154,17 @@ def convert(
         raise UserError(f"{out}: expected a name ending in .npz or .npy")
     if out.exists():
         raise UserError(f"{out}: exists already; choose another name")
-    data = source_of(path, size, channels, broken).load()
-    data = data.select(permutation(len(data), seed=0, epoch=0))
+    data = source_of(path, size, channels, broken, classes).load()
     out.parent.mkdir(parents=True, exist_ok=True)
-    labels: dict[str, Any] = {} if data.labels is None else {"labels": data.labels.numpy()}
+    order = permutation(len(data), seed=0, epoch=0)
+    images = data.images[order].numpy()
+    known = {"labels": data.labels, "held_out": data.held_out}
+    more: dict[str, Any] = {name: values[order].numpy() for name, values in known.items() if values is not None}
     with aside(out) as hidden:
         if out.suffix == ".npy":
-            _save(data.images.numpy(), hidden)
+            _save(images, hidden)
         else:
-            np.savez(hidden, images=data.images.numpy(), levels=data.levels, **labels)
+            np.savez(hidden, images=images, levels=data.levels, **more)
     say(f"{out}: {len(data)} images of {data.shape[2]}×{data.shape[1]} pixels")
     return 0
 

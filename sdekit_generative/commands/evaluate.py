@@ -106,7 +106,7 @@ def evaluate(
     with joined(on.start()) as group, blaming(run):
         model, recipe = load(run, group.device, which=checkpoint), Run.open(run).recipe()
         needed = "bpd" in wanted or (reference is None and bool({"fid", "kid", "pr"} & set(wanted)))
-        compared, measured = _images(recipe, model, data) if needed else (None, None)
+        compared, measured = real_images(recipe, model, data) if needed else (None, None)
         folder = out or run / "evaluations" / f"{how.sampler}-seed{seed}-{_short(model, images)}"
         found = measure(
             model,
@@ -129,8 +129,8 @@ def evaluate(
     return 0
 
 
-def _images(recipe: Recipe, model: ScoreModel, data: Path | None) -> tuple[Dataset, Dataset]:
-    """(those compared with, those measured)."""
+def real_images(recipe: Recipe, model: ScoreModel, data: Path | None) -> tuple[Dataset, Dataset]:
+    """(those compared with, those measured): the run's own, or all at a path, at the model's size."""
     from ..data import source_of
 
     if data is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError
 from .app import app
+from .evaluate import real_images
 from .options import Count, Machine, Taken, blaming, say
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def likelihood(
     run
         Folder of the run.
     data
-        A folder of images, .npz or .npy. [default: the held-out images of the run's own data]
+        A folder of images, an array, or an archive; cut and resized to the model's size. [default: the held-out images
+        of the run's own data]
     tolerance
         Relative and absolute tolerance of the ODE.
     probes
@@ -58,19 +60,15 @@ def likelihood(
     from sdekit.scores.divergence import Hutchinson
     from sdekit.steps import Adaptive
 
-    from ..data import Folder
     from ..likelihood import bits_per_dim
     from ..progress import work_bar
     from ..run import Run, load
-    from ..train import load_images
     from ..variational import dequantised_bits_per_dim
 
     if not tolerance > 0:
         raise UserError(f"--tolerance: expected a number above 0, got {tolerance}")
     model = load(run, on.start(), checkpoint)
-    images = (
-        load_images(Run.open(run).recipe())[1] if data is None else Folder(str(data), channels=model.shape[0]).load()
-    )
+    _, images = real_images(Run.open(run).recipe(), model, data)
     if images.shape != model.shape or (data is not None and int(images.images.max()) >= model.levels):
         raise UserError(
             f"{data}: images of shape {images.shape}; the model is of {model.shape} with {model.levels} levels"

@@ -17,7 +17,8 @@ from ..errors import DataError
 from .dataset import Dataset
 from .pickled import read_pickle
 
-_SHAPE = (3, 32, 32)
+SIDE = 32
+_SHAPE = (3, SIDE, SIDE)
 _LARGEST = 128 << 20  # bytes of a batch; the real ones have 31 million
 TRAINING, HELD_OUT = "data_batch_", "test_batch"
 

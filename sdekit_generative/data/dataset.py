@@ -40,6 +40,7 @@ class Dataset:
     levels  number of grey levels a channel: 17 for the digits, 256 for ordinary images
     labels  int64 `(N,)`, or None
     held_out  which images the source itself holds out, bool `(N,)`; None where it does not say
+    class_names  what the classes 0, 1, … are called; empty where that is not known
 
     Raises DataError where the parts do not fit together.
     """
@@ -48,6 +49,7 @@ class Dataset:
     levels: int = 256
     labels: Tensor | None = None
     held_out: Tensor | None = None
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_images(self.images)
@@ -76,7 +78,7 @@ class Dataset:
 
     def select(self, index: Tensor) -> Dataset:
         """The images at the given places, in that order."""
-        return Dataset(self.images[index], self.levels, None if self.labels is None else self.labels[index])
+        return self._part(index)
 
     def split(self) -> tuple[Dataset, Dataset]:
         """(train, held-out): as the source has it, or else five sixths and one sixth, drawn with a fixed seed.
@@ -96,15 +98,18 @@ class Dataset:
         order = permutation(len(self), seed=_SPLIT_SEED, epoch=0)
         return self.select(order[held_out:].sort().values), self.select(order[:held_out].sort().values)
 
-    def _part(self, places: slice) -> Dataset:
-        return Dataset(self.images[places], self.levels, None if self.labels is None else self.labels[places])
+    def _part(self, places: Tensor | slice) -> Dataset:
+        labels = None if self.labels is None else self.labels[places]
+        return Dataset(self.images[places], self.levels, labels, class_names=self.class_names)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, labelled: bool = False) -> str:
         """SHA-256 of shape, levels and values: tells whether a run goes on with the images it began with.
 
-        Of sets of more than 2 GiB, some four thousand images stand for all.
+        Of sets of more than 2 GiB, some four thousand images stand for all. labelled: whether labels count, too.
         """
-        return self._fingerprint
+        if not labelled or self.labels is None:
+            return self._fingerprint
+        return hashlib.sha256(self._fingerprint.encode() + self.labels.numpy().tobytes()).hexdigest()
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -22,6 +22,7 @@ _SPOKEN = {
     "P": "a palette",
     "1": "two-tone",
 }
+_MOVING, _FIRST = ("GIF", "PNG", "WEBP", "AVIF"), "an animation, of which the first picture"
 _WIDE = ("I", "F")  # 32 bits a pixel, of unknown range
 
 
@@ -76,13 +77,11 @@ def _open(file: Path | IO[bytes], name: str, mode: str) -> tuple[Image.Image, st
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=_formats()) as opened:
-                image = ImageOps.exif_transpose(opened)
-                return _converted(image, name, mode)
+                moving = opened.format in _MOVING and getattr(opened, "is_animated", False)
+                image, was = _converted(ImageOps.exif_transpose(opened), name, mode)
+                return image, _FIRST if moving else was
     except UnidentifiedImageError:
-        raise DataError(
-            f"{name}: not an image (remove it, or leave such files out: data check --broken skip, "
-            "train --set data.broken=skip)"
-        ) from None
+        raise DataError(f"{name}: not an image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"{name}: too large to be opened safely; scale it down first") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as problem:

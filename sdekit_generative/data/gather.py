@@ -22,7 +22,7 @@ from .decode import Fit, read_image
 
 Broken = Literal["stop", "skip"]
 Converted = Literal["keep", "skip", "stop"]
-_NAMED = 5  # how many odd images a message names
+_NAMED = 20  # how many odd images a message names
 
 
 @dataclass
@@ -81,8 +81,11 @@ def settle(found: Gathered, broken: Broken, converted: Converted, where: str) ->
     """Refuse, or mention, what is odd. Raises DataError, or warns (DataWarning), naming the images."""
     if found.broken and broken == "stop":
         more = len(found.broken) - 1
-        others = f" (and {more} more; --set data.broken=skip leaves them out)" if more else ""
-        raise DataError(f"{found.broken[0]}{others}")
+        others = f" (and {more} more)" if more else ""
+        raise DataError(
+            f"{found.broken[0]}{others}; mend or remove {'them' if more else 'it'}, or leave such files out: "
+            "data check --broken skip, train --set data.broken=skip"
+        )
     if found.broken:
         warnings.warn(f"{_left_out(len(found.broken))}: {_listed(found.broken)}", DataWarning, stacklevel=3)
     if not found.converted:

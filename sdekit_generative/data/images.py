@@ -5,8 +5,10 @@ An image that cannot be used is named, and stops the reading or is left out, as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from ..errors import DataError
 from .arrays import ARRAYS, read_array
@@ -28,12 +30,12 @@ class Folder:
     crop       pixels a side of the central part that is kept before, as 140 for CelebA
     broken     what to do about files that cannot be used: stop, or skip them
     converted  what to do about images of another kind than `channels`: keep them converted, skip them, or stop
-    classes    whether the folder that a file lies in is its class
+    classes    whether the folder that a file lies in is its class: cat, or animals/cat where folders lie in folders
     levels     number of grey levels; None for 256, or for arrays what they say or show
 
     Subfolders named train and test (or validation) at the top are the split, where there are both.
-    An array file holds (N, H, W), (N, H, W, C) or (N, C, H, W); a .npz holds it as "images", and may hold "labels" and
-    "levels".
+    An array file holds (N, H, W), (N, H, W, C) or (N, C, H, W), and is taken as it is; a .npz holds it as "images", and
+    may hold "labels", "levels" and "held_out".
 
     Raises ValueError for values that make no sense.
     """
@@ -70,7 +72,7 @@ class Folder:
         if not path.exists():
             raise DataError(f"{path}: there is no such folder or file")
         if path.suffix in ARRAYS:
-            return read_array(path, self.levels)
+            return self._as_asked(read_array(path, self.levels))
         raise DataError(f"{path}: expected a folder of images, or a file ending in .npz or .npy")
 
     def _read_folder(self, folder: Path) -> Dataset:
@@ -79,8 +81,21 @@ class Folder:
             raise DataError(f"{folder}: there are no files in it")
         found = gather(((str(f), f) for f in files), self.fit, convert=self.converted != "skip")
         settle(found, self.broken, self.converted, str(folder))
-        data = as_dataset(found, _labels(files) if self.classes else None, _split(folder, files))
-        return data if self.levels is None else Dataset(data.images, self.levels, data.labels, data.held_out)
+        split = _split(folder, files)
+        data = as_dataset(found, held_out=split)
+        if self.levels is not None:
+            data = replace(data, levels=self.levels)
+        return _classified(data, folder, [files[i] for i in found.places], split is not None) if self.classes else data
+
+    def _as_asked(self, data: Dataset) -> Dataset:
+        """An array, unless it was to be another. (3 channels are usual, and no wish.)"""
+        channels, height, width = data.shape
+        if (self.size or width, self.size or height, self.crop) != (width, height, None) or self.channels < channels:
+            raise DataError(
+                f"{self.path}: has images of {width}×{height} pixels and {channels} channel{'s' if channels > 1 else ''}; "
+                "arrays are taken as they are: leave out size, crop and channels, or convert it yourself"
+            )
+        return data
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -89,9 +104,12 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(folder).parts))
 
 
-def _labels(files: list[Path]) -> list[int]:
-    names = sorted({f.parent.name for f in files})
-    return [names.index(f.parent.name) for f in files]
+def _classified(data: Dataset, folder: Path, files: list[Path], split: bool) -> Dataset:
+    """The set with the folders of its files for classes, below those that are the split."""
+    places = ["/".join(f.relative_to(folder).parts[1 if split else 0 : -1]) or "." for f in files]
+    names = tuple(sorted(set(places)))
+    number = {name: i for i, name in enumerate(names)}
+    return replace(data, labels=torch.tensor([number[place] for place in places]), class_names=names)
 
 
 def _split(folder: Path, files: list[Path]) -> list[bool] | None:

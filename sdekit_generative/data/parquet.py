@@ -48,7 +48,9 @@ class Parquet:
         labels = [label for _, _, label, _ in rows]
         split = [side for _, _, _, side in rows]
         known = [label for label in labels if label is not None]
-        return as_dataset(found, known if len(known) == len(labels) else None, split if any(split) and not all(split) else None)
+        return as_dataset(
+            found, known if len(known) == len(labels) else None, split if any(split) and not all(split) else None
+        )
 
     def _rows(self, file: Path) -> Iterator[tuple[int, tuple[bytes, int | None]]]:
         """(number, (encoded image, label)) of a file."""

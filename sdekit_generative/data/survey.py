@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .cifar import Cifar10, is_cifar
+from ..errors import DataError
+from .cifar import SIDE, Cifar10, is_cifar
 from .dataset import Dataset, permutation
 from .gather import Broken
 from .images import Folder
@@ -30,7 +31,7 @@ _SAMPLE = 2000
 class Survey:
     """Facts of a set of images, in a range of width `width`.
 
-    count, shape, levels, classes  as of the set; classes is 0 where there are no labels
+    count, shape, levels, classes, class_names  as of the set; classes is 0 where there are no labels
     training, held_out             numbers of images
     mean, std                      of all values, of the sample
     largest_distance               between two images of the sample
@@ -46,6 +47,7 @@ class Survey:
     mean: float
     std: float
     largest_distance: float
+    class_names: tuple[str, ...] = ()
 
     @property
     def sigma_max(self) -> float:
@@ -70,6 +72,7 @@ def survey(data: Dataset, width: float = 2.0, low: float = -1.0) -> Survey:
         mean=float(sample.mean()),
         std=float(sample.std()),
         largest_distance=largest_distance(sample.flatten(1)),
+        class_names=data.class_names,
     )
 
 
@@ -86,11 +89,14 @@ def largest_distance(points: Tensor, block: int = 250) -> float:
 
 
 def source_of(
-    path: Path, size: int | None = None, channels: int = 3, broken: Broken = "stop"
+    path: Path, size: int | None = None, channels: int = 3, broken: Broken = "stop", classes: bool = False
 ) -> Folder | Cifar10 | Parquet:
     """The source that reads what lies at a path: CIFAR-10, Parquet files, a folder of images, or an array."""
     if is_cifar(path):
+        if size not in (None, SIDE) or channels != 3:
+            raise DataError(f"{path}: CIFAR-10 is taken as it is, {SIDE}×{SIDE} in colour; leave out size and channels")
         return Cifar10(str(path))
     parquet = path.suffix == ".parquet" or (path.is_dir() and any(path.glob("**/*.parquet")))
-    kind = Parquet if parquet else Folder
-    return kind(path=str(path), size=size, channels=channels, broken=broken)
+    if parquet:
+        return Parquet(str(path), size=size, channels=channels, broken=broken)
+    return Folder(str(path), size=size, channels=channels, broken=broken, classes=classes)

@@ -91,4 +91,5 @@ def check_labels(labels: Tensor, batch: int, classes: int) -> None:
         given = f"{labels.dtype} of shape {tuple(labels.shape)}"
         raise ValueError(f"labels: expected int64 of shape ({batch},), one for each image, got {given}")
     if labels.device.type == "cpu" and bool(((labels < -1) | (labels >= classes)).any()):
-        raise ValueError(f"labels: expected classes from 0 to {classes - 1}, or -1 for none, got {labels.tolist()}")
+        given = sorted(set(labels.tolist()))
+        raise ValueError(f"labels: expected classes from 0 to {classes - 1}, or -1 for none, got {given}")

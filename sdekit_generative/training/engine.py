@@ -72,6 +72,10 @@ class Trainer:
         classes = getattr(getattr(self.model.network, "config", None), "classes", 0)
         return classes > 0 or getattr(self.loss, "labelled", False)
 
+    def fingerprint(self) -> str:
+        """SHA-256 of what is learned from: the images, and their labels where classes are told."""
+        return self.images.fingerprint(labelled=self.takes_labels)
+
     @property
     def finished(self) -> bool:
         """Whether all steps have been made."""

@@ -87,14 +87,18 @@ class Training:
 
 
 FREE_TO_CHANGE = (
-    "steps",
-    "save_every",
-    "keep",
-    "snapshot_every",
-    "processes",
-    "shard",
-    "measure_every",
-    "measure",
-    "sample_every",
+    "data.path",
+    "training.steps",
+    "training.save_every",
+    "training.keep",
+    "training.snapshot_every",
+    "training.processes",
+    "training.shard",
+    "training.measure_every",
+    "training.measure",
+    "training.sample_every",
 )
-"""What may be changed half-way, since it changes no step that was already made (steps: where there is no cooldown)."""
+"""What of a recipe may be changed half-way, since it changes no step that was already made.
+
+Not so the steps where there is a cooldown. Images may lie elsewhere than they did, if they are the same.
+"""

@@ -225,7 +225,7 @@ def test_existing_pictures_are_not_overwritten(capsys, run, tmp_path):
 def test_images_that_do_not_fit_the_model_are_refused(capsys, run, tmp_path):
     np.save(tmp_path / "big.npy", np.zeros((2, 9, 9), dtype=np.uint8))
     np.save(tmp_path / "bright.npy", np.full((2, 8, 8), 17, dtype=np.uint8))
-    assert "images of shape (1, 9, 9)" in _refused(capsys, "likelihood", run, "--data", tmp_path / "big.npy")
+    assert "big.npy: has images of 9×9 pixels" in _refused(capsys, "likelihood", run, "--data", tmp_path / "big.npy")
     assert "17 levels" in _refused(capsys, "likelihood", run, "--data", tmp_path / "bright.npy")
 
 
@@ -289,6 +289,47 @@ def test_images_are_converted_once_and_read_from_the_array_afterwards(capsys, tm
     assert "ending in .npz or .npy" in _refused(capsys, "data", "convert", tmp_path / "images", tmp_path / "a.zip")
 
 
+def _classes(folder: Path) -> Path:
+    """Images of 10 × 8 pixels by class, some of them to be held out."""
+    for i, place in enumerate(("train/cat", "train/cat", "train/ant", "train/ant", "test/cat", "test/ant")):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (10, 8), 20 * i).save(folder / place / f"{i}.png")
+    return folder
+
+
+def test_data_check_names_the_classes_and_writes_a_recipe_of_as_many(capsys, tmp_path):
+    images, file, other = _classes(tmp_path / "images"), tmp_path / "mine.json", tmp_path / "other.json"
+    look = ["data", "check", str(images), "--size=8", "--channels=1"]
+    assert main([*look, "--set=data.classes=true", "--recipe=digits-classes", "--write", str(file)]) == 0
+    assert "4 for training, 2 held out; 2 classes: 0 ant, 1 cat" in capsys.readouterr().out
+    recipe = recipes.find(str(file))
+    assert recipe.data == Folder(str(images), size=8, channels=1, classes=True)
+    assert recipe.network.classes == 2
+    assert main([*look, "--classes", "--write", str(other)]) == 0
+    assert "--set network.classes=2" in capsys.readouterr().out
+    assert recipes.find(str(other)).data == recipe.data
+
+
+def test_what_is_held_out_and_the_classes_outlive_the_conversion_to_an_array(tmp_path):
+    images, array = _classes(tmp_path / "images"), tmp_path / "a.npz"
+    assert main(["data", "convert", str(images), str(array), "--classes", "--size=8", "--channels=1"]) == 0
+    for data in (Folder(str(array)).load(), Folder(str(images), 8, 1, classes=True).load()):
+        training, held_out = data.split()
+        told = [
+            sorted(zip(p.images[:, 0, 0, 0].tolist(), p.labels.tolist(), strict=True)) for p in (training, held_out)
+        ]
+        assert told == [[(0, 1), (20, 1), (40, 0), (60, 0)], [(80, 1), (100, 0)]]
+
+
+def test_images_of_any_size_are_brought_to_that_of_the_model_for_its_likelihood(capsys, run, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("L", (12, 10), 9).save(images / "a.png")
+    Image.new("L", (9, 15), 16).save(images / "b.png")
+    assert main(["likelihood", str(run), "--data", str(images), "--tolerance=0.5"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2
+
+
 def test_the_recipe_can_be_printed_and_tried_out_without_writing_anything(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", *TINY, "--print-config", "--set=process=VE"]) == 0
@@ -345,4 +386,4 @@ def test_a_model_whose_weights_are_not_numbers_is_said_to_be_so(capsys, run, com
     assert main([command[0], str(run), *command[1:], "--threads=1"]) == 2
     *progress, said = capsys.readouterr().err.splitlines()
     assert "a run: the model gives no finite result for" in said
-    assert all("100 %" in line for line in progress)
+    assert all(" %" in line for line in progress)

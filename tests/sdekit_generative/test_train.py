@@ -172,6 +172,15 @@ def test_what_a_step_computes_cannot_be_changed_half_way(tiny, tmp_path):
         assert "half-way" in str(caught.value)
 
 
+def test_the_kind_of_measure_cannot_be_changed_once_there_is_one(tiny, tmp_path):
+    wanted = {"training.measure": "frechet", "training.steps": "3"}
+    for every, name in ((0, "never"), (1, "measured")):
+        _run(tmp_path / name, _changed(tiny, steps=2, measure_every=every))
+    resume(tmp_path / "never", lambda recipe: override(recipe, wanted))
+    with pytest.raises(RecipeError, match=r"training\.measure is loss .* cannot become frechet"):
+        resume(tmp_path / "measured", lambda recipe: override(recipe, wanted))
+
+
 def test_the_number_of_steps_cannot_be_changed_where_the_learning_rate_depends_on_it(tiny, tmp_path):
     _run(tmp_path / "run", _changed(tiny, steps=2, cooldown=0.5))
     with pytest.raises(RecipeError, match=r"training\.steps is 2 .* cannot become 9"):
@@ -184,8 +193,13 @@ def test_other_images_are_not_taken_for_those_of_the_run(tiny, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
     _run(tmp_path / "run", dataclasses.replace(_changed(tiny, steps=2), data=Folder(str(tmp_path / "images.npy"))))
+    (tmp_path / "images.npy").rename(tmp_path / "moved.npy")
+    moved = {"data.path": str(tmp_path / "moved.npy")}
+    job = resume(tmp_path / "run", lambda recipe: override(recipe, {**moved, "training.steps": "3"}))
+    job.train(Stop(), lambda *_: None)
+    assert Run.open(tmp_path / "run").recipe().data.path == moved["data.path"]
     images[3, 0, 0] ^= 1
-    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "moved.npy", images)
     with pytest.raises(RunError, match="images have changed"):
         resume(tmp_path / "run", lambda recipe: recipe)
 

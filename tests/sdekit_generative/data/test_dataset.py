@@ -53,3 +53,11 @@ def test_images_that_do_not_fit_are_refused_with_a_reason(images, levels, labels
 def test_a_single_image_cannot_be_split():
     with pytest.raises(DataError, match="too few"):
         Dataset(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)).split()
+
+
+def test_labels_count_in_the_fingerprint_where_they_are_told():
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    one, other = Dataset(images, labels=torch.tensor([0, 1])), Dataset(images, labels=torch.tensor([1, 0]))
+    assert one.fingerprint() == other.fingerprint()
+    assert one.fingerprint(labelled=True) != other.fingerprint(labelled=True)
+    assert Dataset(images).fingerprint(labelled=True) == Dataset(images).fingerprint()

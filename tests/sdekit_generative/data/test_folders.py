@@ -1,6 +1,5 @@
 """Folders of any mix of images: what is odd is said by name, and stopped at or left out as asked."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -30,7 +29,7 @@ def mixed(tmp_path):
 
 
 def test_a_mixed_folder_stops_at_the_first_file_that_cannot_be_used_and_counts_the_others(mixed):
-    with pytest.raises(DataError, match=r"corrupt\.jpg: a damaged image .*and 2 more; --set data\.broken=skip"):
+    with pytest.raises(DataError, match=r"corrupt\.jpg: a damaged image .*and 2 more.*; .*data\.broken=skip"):
         Folder(str(mixed), size=16).load()
 
 
@@ -57,10 +56,10 @@ def test_images_of_another_kind_may_be_left_out_or_stopped_at(mixed):
 
 
 def test_many_odd_files_are_counted_and_only_a_few_named(tmp_path):
-    for i in range(12):
+    for i in range(27):
         (tmp_path / f"{i:02d}.txt").write_text("no image")
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
-    with pytest.warns(DataWarning, match=r"12 files left out: .*and 7 more$"):
+    with pytest.warns(DataWarning, match=r"27 files left out: .*and 7 more$"):
         assert len(Folder(str(tmp_path), broken="skip").load()) == 1
     (tmp_path / "one.png").unlink()
     with pytest.warns(DataWarning), pytest.raises(DataError, match="not one image"):
@@ -145,3 +144,56 @@ def test_large_arrays_are_mapped_and_split_without_being_copied(tmp_path, monkey
     assert training.images.untyped_storage().data_ptr() == data.images.untyped_storage().data_ptr()
     assert len(held_out) == 10
     assert len(data.fingerprint()) == 64
+
+
+def test_classes_are_told_apart_by_the_whole_of_their_folders_and_only_by_files_that_are_used(tmp_path):
+    for shade, place in ((10, "cat/young"), (90, "dog/young"), (200, "dog")):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), shade).save(tmp_path / place / "a.png")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "notes.txt").write_text("no image")
+    with pytest.warns(DataWarning, match=r"notes\.txt"):
+        data = Folder(str(tmp_path), channels=1, classes=True, broken="skip").load()
+    assert data.class_names == ("cat/young", "dog", "dog/young")
+    assert dict(zip(data.images[:, 0, 0, 0].tolist(), data.labels.tolist(), strict=True)) == {10: 0, 200: 1, 90: 2}
+    assert data.select(torch.tensor([0])).class_names == data.class_names
+
+
+def test_of_an_animation_the_first_picture_is_taken_and_that_is_said(tmp_path):
+    shades = [Image.new("L", (4, 4), shade) for shade in (50, 100, 150)]
+    shades[0].save(tmp_path / "film.gif", save_all=True, append_images=shades[1:])
+    with pytest.warns(DataWarning, match=r"film\.gif \(an animation, of which the first picture\)"):
+        assert int(Folder(str(tmp_path), channels=1).load().images.max()) == 50
+
+
+@pytest.mark.parametrize("wish", [{"size": 4}, {"crop": 6}, {"channels": 1}])
+def test_an_array_is_refused_where_its_images_were_to_be_others(tmp_path, wish):
+    np.save(tmp_path / "a.npy", np.zeros((3, 8, 8, 3), dtype=np.uint8))
+    assert Folder(str(tmp_path / "a.npy"), size=8).load().shape == (3, 8, 8)
+    with pytest.raises(DataError, match="8×8 pixels and 3 channels; arrays are taken as they are"):
+        Folder(str(tmp_path / "a.npy"), **wish).load()
+
+
+def test_an_archive_of_arrays_may_hold_one_of_any_name_and_of_several_says_which_there_are(tmp_path):
+    images = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4)
+    np.savez(tmp_path / "one.npz", images)
+    assert np.array_equal(Folder(str(tmp_path / "one.npz")).load().images[:, 0].numpy(), images)
+    np.savez(tmp_path / "two.npz", x=images, y=np.arange(3))
+    with pytest.raises(DataError, match=r'"images".*"labels".*there are x, y'):
+        Folder(str(tmp_path / "two.npz")).load()
+
+
+def test_images_of_another_type_are_refused_with_what_makes_levels_of_them(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 4, 4), dtype=np.float32))
+    with pytest.raises(DataError, match=r"got float32.*255 \* images.*uint8"):
+        Folder(str(tmp_path / "a.npy")).load()
+
+
+@pytest.mark.parametrize("wrong", [np.arange(3), np.ones((3, 1), dtype=bool)])
+def test_what_an_array_file_holds_out_is_true_or_false_for_each_image(tmp_path, wrong):
+    images = np.zeros((3, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, held_out=np.array([True, False, False]))
+    assert [len(part) for part in Folder(str(tmp_path / "a.npz")).load().split()] == [2, 1]
+    np.savez(tmp_path / "b.npz", images=images, held_out=wrong)
+    with pytest.raises(DataError, match='"held_out" is to be true or false'):
+        Folder(str(tmp_path / "b.npz")).load()
