@@ -71,7 +71,9 @@ def score_model(
 
     Raises UserError for schedulers and predictions that are not known.
     """
-    config: Mapping[str, Any] = getattr(scheduler, "config", scheduler)
+    config: Mapping[str, Any] = scheduler
+    if hasattr(scheduler, "config"):  # a scheduler that was not loaded from a file leaves its name out of it
+        config = {"_class_name": type(scheduler).__name__, **scheduler.config}
     process, parametrisation = conventions(config)
     where = DataRange() if data_range is None else data_range
     size = _shape(unet) if shape is None else shape
@@ -92,7 +94,9 @@ def conventions(config: Mapping[str, Any]) -> tuple[DiffusionProcess, Parametris
         edm = EDM(float(config.get("sigma_min", 0.002)), float(config.get("sigma_max", 80.0)))
         return edm, EDMPreconditioning(float(config.get("sigma_data", 0.5)))
     known = "num_train_timesteps" in config and ("beta_schedule" in config or config.get("trained_betas") is not None)
-    if not known or name.startswith(("EDM", "FlowMatch", "ScoreSdeVp")):
+    # the same names, but told ln σ/4, or of another process
+    otherwise = config.get("timestep_type") == "continuous" or config.get("use_flow_sigmas")
+    if not known or otherwise or name.startswith(("EDM", "FlowMatch", "ScoreSdeVp")):
         raise UserError(
             f"scheduler {name or config!r}: expected one of numbered steps with betas (DDPM, DDIM, DPM-Solver, Euler, …), "
             "ScoreSdeVe or EDM with epsilon; for others say the process and the prediction to interop.from_function"

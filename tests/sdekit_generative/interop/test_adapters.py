@@ -219,6 +219,18 @@ def test_a_scheduler_is_as_good_as_its_configuration_and_images_can_be_made():
     assert float((2 * images - 1).std()) == pytest.approx(_clamped_std(D), rel=0.1)
 
 
+def test_schedulers_that_were_made_and_not_loaded_are_known_by_their_class():
+    class ScoreSdeVeScheduler:  # whose configuration, unless it comes from a file, does not name it
+        config = {"num_train_timesteps": 2000, "snr": 0.15, "sigma_min": 0.02, "sigma_max": 90.0}
+
+    class EDMEulerScheduler:
+        config = {"sigma_min": 0.01, "sigma_max": 60.0, "sigma_data": 0.7, "prediction_type": "epsilon"}
+
+    assert score_model(StandIn("epsilon"), ScoreSdeVeScheduler()).process == VE(0.02, 90.0)
+    model = score_model(StandIn("epsilon"), EDMEulerScheduler())
+    assert (model.process, model.parametrisation) == (EDM(0.01, 60.0), sg.EDMPreconditioning(0.7))
+
+
 def test_labels_are_named_as_the_network_knows_them():
     unet = StandIn("epsilon")
     model = score_model(unet, STEPS, null_label=10)
@@ -255,6 +267,8 @@ def test_edm_schedulers_are_preconditioned_by_their_own_spread():
     [
         ({"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}, "from_function"),
         ({}, "numbered steps"),
+        ({**STEPS, "_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "from_function"),
+        ({**STEPS, "_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "from_function"),
         ({**STEPS, "prediction_type": "flow"}, "prediction_type"),
         ({**STEPS, "beta_schedule": "laplace"}, "beta_schedule"),
         ({**STEPS, "beta_end": 2.0}, "between 0 and 1"),
