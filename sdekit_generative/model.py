@@ -43,7 +43,7 @@ class ScoreModel:
     data_range       the range of x that stands for [0, 1]
     shape, levels    the images it was made for: (C, H, W) and grey levels
     labels, guidance the classes it is the score of, and how much they count; see `conditional`
-    precision        torch.bfloat16 evaluates the network under autocast; None in the precision of its weights
+    precision        torch.bfloat16 evaluates the network under autocast; None in that of its weights, float32 or float64
     """
 
     network: nn.Module
@@ -103,7 +103,8 @@ class ScoreModel:
     def _network(self, labels: Tensor | None) -> Network:
         def evaluate(x: Tensor, c: Tensor) -> Tensor:
             # a float64 state may surround a float32 network: its rounding then does not add up along a solve
-            inputs = (x.to(torch.float32), c) if labels is None else (x.to(torch.float32), c, labels)
+            taken = x.to(_precision(self.network))
+            inputs = (taken, c) if labels is None else (taken, c, labels)
             context = nullcontext() if self.precision is None else torch.autocast(x.device.type, self.precision)
             with context:
                 return self.network(*inputs).to(x.dtype)
@@ -121,6 +122,12 @@ def takes_labels(network: nn.Module) -> bool:
     """Whether it is called with (x, c, labels), or with whatever comes."""
     taken = inspect.signature(network.forward).parameters.values()
     return len(taken) >= 3 or any(parameter.kind is parameter.VAR_POSITIONAL for parameter in taken)
+
+
+def _precision(network: nn.Module) -> torch.dtype:
+    """The dtype in which a network takes images."""
+    found = next((p.dtype for p in network.parameters()), None)
+    return torch.float64 if found == torch.float64 else torch.float32
 
 
 def _check_labels(labels: object) -> None:

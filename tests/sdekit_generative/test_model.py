@@ -14,6 +14,7 @@ from sdekit_generative.model import (
     PredictVelocity,
     ScoreModel,
 )
+from sdekit_generative.networks import NCSNppConfig, UNetConfig
 from sdekit_generative.samplers import Fast
 from sdekit_generative.sampling import draw
 
@@ -84,6 +85,26 @@ def test_a_float64_state_stays_float64_around_a_float32_network(gaussian):
     assert score.dtype is torch.float64
     expected = _gaussian_score(gaussian.process, torch.tensor(0.5, dtype=torch.float64), x, 0.75)
     torch.testing.assert_close(score, expected, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "config", [NCSNppConfig(8, (1, 2), 1, (4,)), UNetConfig(8, (1, 2), 1, ())], ids=["NCSN++", "UNet"]
+)
+def test_a_network_of_float64_weights_is_evaluated_in_float64(config):
+    torch.manual_seed(0)
+    network = config.build((3, 8, 8)).eval()
+    for p in network.parameters():
+        torch.nn.init.normal_(p.data, std=0.1)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    model = ScoreModel(network, VP(), PredictVelocity(), DataRange(), (3, 8, 8), 256)
+    with torch.no_grad():
+        single = model(0.5, x)
+        network.double()
+        double = model(0.5, x)
+        shifted = model(0.5, x + 1e-10)
+    torch.testing.assert_close(double, single, rtol=1e-4, atol=1e-5)
+    assert 0.0 < float((shifted - double).abs().max()) < 1e-7
+    assert model(0.5, x.float()).dtype is torch.float32
 
 
 # --- other parametrisations -------------------------------------------------------------------------------------------
