@@ -64,15 +64,16 @@ class Monitor:
             trainer.model.network.eval()
             start, seed = time.perf_counter(), trainer.training.seed
             found = draw(trainer.model, _PICTURED, _SAMPLER, seed=seed, batch=_PICTURED)
+            seconds, levels = round(time.perf_counter() - start, 2), trainer.model.levels
+            about = {"step": trainer.steps_done, "n": _PICTURED, "seed": seed, "sampler": describe(_SAMPLER)}
+            about |= {"network_evaluations": found.network_evaluations, "seconds": seconds}
+            about = made_with(trainer.model, recipe, **about)
             if not trainer.processes.leads:
                 return
-            seconds, levels = round(time.perf_counter() - start, 2), trainer.model.levels
             file.parent.mkdir(exist_ok=True)
             with aside(file) as hidden:
                 grid(shown(quantise(found.images, levels), levels).cpu()).save(hidden)
-            about = {"step": trainer.steps_done, "n": _PICTURED, "seed": seed, "sampler": describe(_SAMPLER)}
-            about |= {"network_evaluations": found.network_evaluations, "seconds": seconds}
-            sidecar(file, made_with(trainer.model, recipe, **about))
+            sidecar(file, about)
 
     def _loss(self) -> float:
         """Each process takes every so-manieth batch; all of them where weights are split, since these need all."""

@@ -54,11 +54,12 @@ class FeatureNetwork(Protocol):
 
 
 def fingerprint(network: nn.Module) -> str:
-    """SHA-256 of a module's tensors, by name."""
+    """SHA-256 of a module's tensors, by name. Where they are split over processes, all must ask together."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        digest.update(whole.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -23,7 +23,8 @@ def shard(network: nn.Module, processes: Processes) -> None:
             module.weight.data = module.weight.data.contiguous()
     for block in _blocks(network):
         fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    # its own weights are split again after a look at it, too, in which no gradient is taken
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:

@@ -92,8 +92,10 @@ def test_what_two_processes_trained_samples_the_same_images(alone, two):
 @pytest.mark.slow
 def test_weights_split_over_two_processes_become_those_of_one(alone, tmp_path):
     folder = tmp_path / "run"
-    changes = ["--set=training.shard=true", "--steps=7"]
-    _made([*TWO, "digits", *TINY, *changes, "--out", folder])
+    looks = ["--set=training.measure_every=3", "--set=training.sample_every=5"]
+    _made([*TWO, "digits", *TINY, *looks, "--set=training.shard=true", "--steps=7", "--out", folder])
+    assert [row["step"] for row in Run.open(folder).log() if "held_out_loss" in row] == [3, 6]
+    assert (folder / "samples/step-00000005.png").exists()
     _made([*TWO, "--resume", folder, "--device=cpu", "--steps=12"])
     assert _gap(alone, folder) < 1e-6
 
