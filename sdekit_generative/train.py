@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from .data import Dataset
-from .errors import CheckpointError, RecipeError, RunError, TrainingDiverged
+from .errors import CheckpointError, DataWarning, RecipeError, RunError, TrainingDiverged
 from .log import Seal
 from .monitor import Monitor
 from .recipes import Recipe, decode, differences, encode
@@ -87,9 +88,12 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def load_images(recipe: Recipe) -> tuple[Dataset, Dataset]:
-    """(train, held-out) images of a recipe."""
-    return recipe.data.load().split()
+def load_images(recipe: Recipe, aloud: bool = True) -> tuple[Dataset, Dataset]:
+    """(train, held-out) images of a recipe. aloud: whether to warn (DataWarning) of what is odd about them."""
+    with warnings.catch_warnings():
+        if not aloud:
+            warnings.simplefilter("ignore", DataWarning)
+        return recipe.data.load().split()
 
 
 def prepare(recipe: Recipe, processes: Processes, vacant: Path | None = None) -> tuple[Trainer, Dataset]:
@@ -100,7 +104,7 @@ def prepare(recipe: Recipe, processes: Processes, vacant: Path | None = None) ->
     with processes.all_or_none():
         if vacant is not None and processes.leads:
             check_vacant(vacant)
-        images, held_out = load_images(recipe)
+        images, held_out = load_images(recipe, aloud=processes.leads)
         model = recipe.build(images.shape, images.levels)
         model.network.to(processes.device)
     processes.check_same("the recipe", encode(recipe))

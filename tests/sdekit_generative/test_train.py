@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 from sdekit_generative.data import Folder
-from sdekit_generative.errors import CheckpointWarning, RecipeError, RunError, TrainingDiverged
+from sdekit_generative.errors import CheckpointWarning, DataWarning, RecipeError, RunError, TrainingDiverged
 from sdekit_generative.recipes import Recipe, encode, override
 from sdekit_generative.run import Run
-from sdekit_generative.train import begin, resume
+from sdekit_generative.train import begin, load_images, resume
 from sdekit_generative.training import Stop, checkpoint
 
 TINY = {
@@ -185,6 +186,21 @@ def test_the_number_of_steps_cannot_be_changed_where_the_learning_rate_depends_o
     _run(tmp_path / "run", _changed(tiny, steps=2, cooldown=0.5))
     with pytest.raises(RecipeError, match=r"training\.steps is 2 .* cannot become 9"):
         resume(tmp_path / "run", lambda recipe: override(recipe, {"training.steps": "9"}))
+
+
+def test_of_many_processes_only_one_says_what_is_odd_about_the_images(tiny, tmp_path):
+    from PIL import Image
+
+    for i in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    recipe = dataclasses.replace(tiny, data=Folder(str(tmp_path), broken="skip"))
+    with pytest.warns(DataWarning, match=r"notes\.txt"):
+        loud, _ = load_images(recipe)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quiet, _ = load_images(recipe, aloud=False)
+    assert torch.equal(loud.images, quiet.images)
 
 
 def test_other_images_are_not_taken_for_those_of_the_run(tiny, tmp_path):
