@@ -150,6 +150,14 @@ class ReplacingCorrector:
 
 
 @dataclass(frozen=True)
+class Uncorrected:
+    """The corrector that does nothing."""
+
+    def correct(self, sde: Any, span: Span, t: Tensor, x: Tensor) -> Tensor:
+        return x
+
+
+@dataclass(frozen=True)
 class Projection:
     """Projection on the observation after every step, for any linear operator with an SVD.
 
@@ -218,9 +226,12 @@ class Replacement(Projection):
         return super().constraint(measurement) if self.compat is None else Song2021(measurement)
 
     def solver(self, solver: Solver, constraint: Constraint) -> Solver:
-        if self.compat is None or isinstance(solver, PredictorCorrector):
+        if self.compat is None:
             return super().solver(solver, constraint)
-        return Replacing(solver, constraint, compat=True)
+        # that code puts the observation in twice a step, also where there is no corrector or no predictor
+        pair = solver if isinstance(solver, PredictorCorrector) else PredictorCorrector(solver, Uncorrected())
+        predictor = None if pair.predictor is None else Replacing(pair.predictor, constraint, compat=True)
+        return dataclasses.replace(pair, predictor=predictor, corrector=ReplacingCorrector(pair.corrector, constraint))
 
     def start(self, x: Tensor, measurement: Measurement) -> Tensor:
         return x if self.compat is None else Song2021(measurement).start(x)
