@@ -88,7 +88,7 @@ class Replacing:
     """A solver after each of whose steps the constraint is put in. Where `jumps` > 1, the step is taken so many times,
     with the state noised back up to where it began in between.
 
-    compat: the constraint is put in at the noise level of the step's start, and into the noisy state for the mean.
+    compat: the constraint is put in at the time of the step's start, and into the noisy state for the mean.
     """
 
     inner: Solver
@@ -131,8 +131,11 @@ class Replacing:
     def _once(self, sde: Any, span: Span, x: Tensor, dw: Increment | None, state: Any, jump: int) -> Step:
         step = self.inner.step(sde, span, x, dw, state)
         z = span.normal(Purpose.CHURN, x, _PART + 3 * jump + 2)
-        new = self.constraint.noised(sde.process, span.t0 if self.compat else span.t1, step.x, z)
-        denoised = new if self.compat or step.mean is None else step.mean
+        if self.compat:
+            new = self.constraint.noised(sde.process, span.t0, step.x, z)
+            return Step(new, state=step.state, mean=self.constraint.noised(sde.process, span.t0, new, 0.0 * z))
+        new = self.constraint.noised(sde.process, span.t1, step.x, z)
+        denoised = new if step.mean is None else step.mean
         return Step(new, state=step.state, mean=self.constraint.clean(denoised))
 
 

@@ -505,6 +505,16 @@ def test_the_published_codes_replacement_is_replayed_line_by_line(operator, corr
     torch.testing.assert_close(found, put(x, known), rtol=1e-7, atol=1e-8)
 
 
+def test_the_published_code_leaves_what_is_known_as_small_as_it_is_at_its_last_time():
+    process, mask = VP(0.1, 2.0), torch.tensor([[1, 0], [1, 0]])
+    y = Inpaint(mask)(noise(2, 3, 2, 2))
+    route = Song2021PC("reverse_diffusion", "none", steps=2, t_end=0.5).route(_Model(process))
+    method, measurement = Replacement(compat="song2021"), Measurement.of(Inpaint(mask), y, 0.0, (3, 2, 2))
+    start = method.start(noise(2, 3, 2, 2, seed=1), measurement)
+    found = method.condition(route, measurement, Tally()).solve(start).mean
+    torch.testing.assert_close(found[..., 0], float(process.scale(0.5)) * y[..., 0])
+
+
 class _Model:
     """The score of N(0, 1), with what a sampler asks of a model."""
 
