@@ -91,7 +91,10 @@ def largest_distance(points: Tensor, block: int = 250) -> float:
 def source_of(
     path: Path, size: int | None = None, channels: int = 3, broken: Broken = "stop", classes: bool = False
 ) -> Folder | Cifar10 | Parquet:
-    """The source that reads what lies at a path: CIFAR-10, Parquet files, a folder of images, or an array."""
+    """The source that reads what lies at a path: CIFAR-10, Parquet files, a folder of images, or an array.
+
+    Raises DataError where CIFAR-10 was to have another size, or ValueError for values that make no sense.
+    """
     if is_cifar(path):
         if size not in (None, SIDE) or channels != 3:
             raise DataError(f"{path}: CIFAR-10 is taken as it is, {SIDE}×{SIDE} in colour; leave out size and channels")
