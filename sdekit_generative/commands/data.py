@@ -9,7 +9,7 @@ from cyclopts import App
 
 from ..errors import UserError
 from .app import app
-from .options import Changes, Flag, changes, say
+from .options import Changes, Flag, changes, counted, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,19 +72,14 @@ def check(
 
 def _tell(found: Survey, base: Recipe) -> None:
     channels, height, width = found.shape
-    say(f"{found.count} images of {width}×{height} pixels, {_counted(channels, 'channel')}, {found.levels} levels")
-    classes = _counted(found.classes, "class") if found.classes else "no classes"
+    say(f"{found.count} images of {width}×{height} pixels, {counted(channels, 'channel')}, {found.levels} levels")
+    classes = counted(found.classes, "class") if found.classes else "no classes"
     if found.class_names:
         classes += f": {', '.join(f'{number} {name}' for number, name in enumerate(found.class_names))}"
     say(f"{found.training} for training, {found.held_out} held out; {classes}")
     inside = f"in the range [{base.data_range.low:g}, {base.data_range.high:g}]"
     say(f"mean {found.mean:.3f}, standard deviation {found.std:.3f} {inside}")
     say(f"largest distance of two images {found.largest_distance:.4g}; suggested sigma_max {found.sigma_max:g}")
-
-
-def _counted(count: int, thing: str) -> str:
-    plural = "es" if thing.endswith("s") else "s"
-    return f"{count} {thing}{'' if count == 1 else plural}"
 
 
 def _suited(base: Recipe, found: Survey) -> Recipe:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from ..errors import UserError
 from .app import app
-from .options import Changes, Count, Flag, Machine, changes, find_device, say, use_threads, warn
+from .options import Changes, Count, Flag, Machine, changes, counted, find_device, say, use_threads, warn
 
 if TYPE_CHECKING:
     from ..recipes import Recipe
@@ -84,9 +84,8 @@ def _try_out(recipe: Recipe, processes: Processes) -> None:
     weights = sum(p.numel() for p in trainer.model.network.parameters())
     channels, height, width = trainer.model.shape
     if processes.leads:
-        say(
-            f"{len(trainer.images)} images of {width}×{height} pixels, {channels} channels, {trainer.model.levels} levels"
-        )
+        depth = f"{counted(channels, 'channel')}, {trainer.model.levels} levels"
+        say(f"{len(trainer.images)} images of {width}×{height} pixels, {depth}")
         say(f"{type(trainer.model.network).__name__} of {weights:,} weights, in {processes}")
         say(f"one step of {recipe.training.batch} images: loss {loss:.4f}, {seconds:.2f} s")
         steps, warmup = recipe.training.steps, recipe.training.warmup
