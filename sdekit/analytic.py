@@ -121,7 +121,9 @@ class _MixtureLaw:
     def _points(self, x: Tensor) -> Tensor:
         check_state("x", x)
         if x.shape[1:] != self._shape:
-            raise ValueError(f"x: expected states of shape (B, {', '.join(map(str, self._shape))}), got {tuple(x.shape)}")
+            raise ValueError(
+                f"x: expected states of shape (B, {', '.join(map(str, self._shape))}), got {tuple(x.shape)}"
+            )
         return x.reshape(x.shape[0], -1).to(torch.float64)
 
     def _set(self, log_weight: Tensor, mean: Tensor, variance: Tensor | None, covariance: Tensor | None) -> None:
@@ -166,7 +168,9 @@ class GaussianMixture(_MixtureLaw):
         if weights.shape != (count,) or not bool((weights > 0).all()):
             raise ValueError(f"GaussianMixture: weights must be {count} positive numbers, got {weights.tolist()}")
         weights = weights.to(means.device, torch.float64)
-        variance = None if self.stds is None else _variances(floating("GaussianMixture: stds", self.stds).double(), means)
+        variance = (
+            None if self.stds is None else _variances(floating("GaussianMixture: stds", self.stds).double(), means)
+        )
         covs = None if self.covs is None else floating("GaussianMixture: covs", self.covs)
         self._set((weights / weights.sum()).log(), means, variance, covs)
 

@@ -39,7 +39,9 @@ def check_fit(sde: Any, solver: Solver, t0: Tensor, t1: Tensor, path_given: bool
     noise, calculus = sde.noise, sde.calculus
     if noise not in solver.orders:
         handled = ", ".join(kind.value for kind in solver.orders if kind is not Noise.NONE) or "no"
-        raise Incompatible(f"{name} handles {handled} noise; this SDE declares {noise.name}. {suggestion(noise, calculus)}")
+        raise Incompatible(
+            f"{name} handles {handled} noise; this SDE declares {noise.name}. {suggestion(noise, calculus)}"
+        )
     # ODEs and additive noise mean the same in both calculi
     read_as = solver.calculus
     if read_as is not None and read_as is not calculus and noise not in (Noise.NONE, Noise.ADDITIVE):
@@ -62,9 +64,7 @@ def check_fit(sde: Any, solver: Solver, t0: Tensor, t1: Tensor, path_given: bool
         )
 
 
-def check_objects(
-    steps: object, save: object, path: object, event: object, gradient: object, progress: object
-) -> None:
+def check_objects(steps: object, save: object, path: object, event: object, gradient: object, progress: object) -> None:
     """Raise TypeError for an argument of `solve` that is not what it should be."""
     check_has("steps", steps, ("adaptive", "begin"), "a control such as FixedSteps(100) or Adaptive(rtol=…, atol=…)")
     if save is not None:

@@ -69,9 +69,7 @@ def states(
 
 def ou_processes() -> st.SearchStrategy[OrnsteinUhlenbeck]:
     """Element-wise Ornstein–Uhlenbeck processes, θ in [0.1, 3], |μ| ≤ 2, σ in [0.1, 2]; for states of any shape."""
-    return st.builds(
-        OrnsteinUhlenbeck, theta=_between(0.1, 3.0), mu=_between(-2.0, 2.0), sigma=_between(0.1, 2.0)
-    )
+    return st.builds(OrnsteinUhlenbeck, theta=_between(0.1, 3.0), mu=_between(-2.0, 2.0), sigma=_between(0.1, 2.0))
 
 
 @st.composite

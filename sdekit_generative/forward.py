@@ -37,7 +37,9 @@ class MeanReverting(DiffusionProcess):
 
     def __post_init__(self) -> None:
         if not (self.theta > 0.0 and self.strength > 0.0):
-            raise ValueError(f"MeanReverting: expected theta and strength above 0, got {self.theta} and {self.strength}")
+            raise ValueError(
+                f"MeanReverting: expected theta and strength above 0, got {self.theta} and {self.strength}"
+            )
         check_times(self)
 
     def log_scale_formula(self, t: Tensor) -> Tensor:

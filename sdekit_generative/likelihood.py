@@ -65,7 +65,9 @@ def bits_per_dim(
     Raises ValueError for images of another shape or kind, SolveFailed where the model's score is not finite.
     """
     if not isinstance(images, Tensor) or images.device.type == "meta":
-        raise TypeError(f"images: expected a tensor with values, got {type(images).__name__}; use torch.as_tensor(images)")
+        raise TypeError(
+            f"images: expected a tensor with values, got {type(images).__name__}; use torch.as_tensor(images)"
+        )
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(model.shape) or len(images) == 0:
         raise ValueError(f"images: expected (N, {', '.join(map(str, model.shape))}), got {tuple(images.shape)}")
     if images.dtype not in (torch.uint8, torch.float32, torch.float64):

@@ -134,6 +134,7 @@ class TorchdiffeqSolver(Memoryless):
                 return x
             times = torch.stack((t0, t1))
             low, high = torch.minimum(t0, t1).detach(), torch.maximum(t0, t1).detach()
+
             # the first step is chosen by a look beyond the end, where the drift may have no meaning
             def field(t: Tensor, y: Tensor) -> Tensor:
                 return sde.drift(as_time(t).clamp(low, high), y)

@@ -162,7 +162,6 @@ class Flow:
         """What the flow is made of at (u, y)."""
         if self.coordinates is None:
 
-
             def whole(x: Tensor) -> Tensor:
                 return self.flow.assemble(u, x, self._score(u, x))
 

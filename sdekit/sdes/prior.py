@@ -74,7 +74,9 @@ class PhaseGaussian(Gaussian):
 
     def scaled(self, z: Tensor) -> Tensor:
         if z.ndim < 2 or z.shape[1] != 2:
-            raise ValueError(f"CriticallyDamped: the state is (B, 2, …), data and velocity; got the shape {tuple(z.shape)}")
+            raise ValueError(
+                f"CriticallyDamped: the state is (B, 2, …), data and velocity; got the shape {tuple(z.shape)}"
+            )
         return torch.stack((z[:, 0], z[:, 1] * math.sqrt(self.mass)), dim=1)
 
 

@@ -188,5 +188,5 @@ def _two_normals(span: Span, x: Tensor, dw: Increment | None) -> tuple[Tensor, T
     else:
         assert dw.H is not None
         h = span.h
-        w = dw.H * (12.0 ** 0.5 / (h.abs().sqrt() if isinstance(h, Tensor) else abs(h) ** 0.5))
+        w = dw.H * (12.0**0.5 / (h.abs().sqrt() if isinstance(h, Tensor) else abs(h) ** 0.5))
     return (z + w) * 0.5**0.5, (z - w) * 0.5**0.5

@@ -25,7 +25,9 @@ class TamedEuler(Memoryless):
     calculus = Calculus.ITO
     levy = Levy.W
     error_order = None
-    orders = {noise: order for noise, order in EULER.items() if noise is not Noise.NONE} | {Noise.DIAGONAL: Order(0.5, 0.5)}
+    orders = {noise: order for noise, order in EULER.items() if noise is not Noise.NONE} | {
+        Noise.DIAGONAL: Order(0.5, 0.5)
+    }
 
     def step(self, sde: SDE, span: Span, x: Tensor, dw: Increment | None, state: Any) -> Step:
         f, h = sde.drift(span.t0, x), span.h

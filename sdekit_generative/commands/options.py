@@ -138,7 +138,7 @@ def numbers(given: str | None, first: int, usual: int) -> range:
 
 
 def counted(count: int, thing: str) -> str:
-    """"1 channel", "3 channels", "10 classes"."""
+    """A number of things: 1 channel, 3 channels, 10 classes."""
     plural = "es" if thing.endswith("s") else "s"
     return f"{count} {thing}{'' if count == 1 else plural}"
 

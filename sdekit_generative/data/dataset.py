@@ -59,7 +59,9 @@ class Dataset:
             )
         for name, kind in (("labels", torch.int64), ("held_out", torch.bool)):
             given = getattr(self, name)
-            if given is not None and (not isinstance(given, Tensor) or given.dtype != kind or given.device.type == "meta"):
+            if given is not None and (
+                not isinstance(given, Tensor) or given.dtype != kind or given.device.type == "meta"
+            ):
                 got = f"{given.dtype} on {given.device}" if isinstance(given, Tensor) else type(given).__name__
                 raise DataError(f"{name}: expected a tensor {kind} (N,), got {got}")
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
@@ -88,7 +90,9 @@ class Dataset:
         if self.held_out is not None:
             count = int(self.held_out.sum())
             if count in (0, len(self)):
-                raise DataError(f"held_out: expected some images that are held out and some not, got {count} of {len(self)}")
+                raise DataError(
+                    f"held_out: expected some images that are held out and some not, got {count} of {len(self)}"
+                )
             return self.select((~self.held_out).nonzero()[:, 0]), self.select(self.held_out.nonzero()[:, 0])
         held_out = max(1, round(len(self) * _HELD_OUT))
         if held_out >= len(self):

@@ -50,9 +50,7 @@ class Measurement:
         """Raises MeasurementError where the parts do not fit: shapes, an adjoint that is none, NaN, negative noise."""
         if not isinstance(y, Tensor) or not y.is_floating_point() or y.ndim < 2 or len(y) == 0:
             found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise MeasurementError(
-                f"observed: expected a floating tensor (B, …) with a first dimension, got {found}"
-            )
+            raise MeasurementError(f"observed: expected a floating tensor (B, …) with a first dimension, got {found}")
         if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0.0 <= noise < math.inf:
             raise MeasurementError(
                 f"noise: the standard deviation of the observation's noise is 0 or more, got {noise!r}"

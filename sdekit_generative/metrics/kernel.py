@@ -50,7 +50,9 @@ def kernel_distance(a: Tensor, b: Tensor, subsets: int = 100, size: int | None =
     size = min(1000, max(2, fewest // 10)) if size is None else size
     size = min(size, fewest)
     if size < 2 or subsets < 1:
-        raise ValueError(f"a and b: a kernel distance needs features of 2 or more images each, got {len(a)} and {len(b)}")
+        raise ValueError(
+            f"a and b: a kernel distance needs features of 2 or more images each, got {len(a)} and {len(b)}"
+        )
     from_a, from_b = (_deal(len(x), size, fold(seed, which)) for which, x in enumerate((a, b)))
     found = torch.stack([discrepancy(a[next(from_a)].double(), b[next(from_b)].double()) for _ in range(subsets)])
     independent = min(subsets, fewest // size)

@@ -55,7 +55,12 @@ def test_likelihood_with_probes_keeps_one_forward_pass():
     once = _Ledger().measure(lambda: score(torch.tensor(0.5), x.clone().requires_grad_()))
 
     def likelihood(steps):
-        arguments = {"solver": sk.RK4(), "steps": sk.FixedSteps(steps), "divergence": sk.Hutchinson(probes=1), "seed": 0}
+        arguments = {
+            "solver": sk.RK4(),
+            "steps": sk.FixedSteps(steps),
+            "divergence": sk.Hutchinson(probes=1),
+            "seed": 0,
+        }
 
         def run():
             with torch.no_grad():  # as densities are asked for; else the way back through all steps is kept

@@ -221,7 +221,10 @@ def test_a_posed_sde_is_the_same_sde_with_a_linear_part_of_its_own():
 def test_a_path_that_starts_elsewhere_has_the_same_increments():
     path = _path(batch=5)
     moved = path.starting_at(3.0)
-    here, there = path.increment(_span(0.25, 0.5), path.w(0.0), Levy.K), moved.increment(_span(3.25, 3.5), path.w(0.0), Levy.K)
+    here, there = (
+        path.increment(_span(0.25, 0.5), path.w(0.0), Levy.K),
+        moved.increment(_span(3.25, 3.5), path.w(0.0), Levy.K),
+    )
     assert torch.equal(here.W, there.W)
     torch.testing.assert_close(here.W, path.w(0.5) - path.w(0.25))
 

@@ -28,6 +28,7 @@ from sdekit.solvers import ALL, STRUCTURED
 
 MARGIN = 0.15
 
+
 def _cases(weak: bool) -> list[Any]:
     """(problem, solver), the solvers of one problem together to share its paths; two problems a class, others slow."""
     rows: dict[str, list[Any]] = {}

@@ -148,9 +148,7 @@ def test_second_moments_of_the_non_commuting_problem_converge_with_order_2(solve
     # W3: E X₁² = e^(−t)
     root2 = math.sqrt(2.0)
     a = torch.tensor([[-273 / 512, 0.0], [-1 / 160, -(785 / 512) + root2 / 8]], dtype=F64)
-    g = torch.tensor(
-        [[[1 / 4, 0.0], [(1 - 2 * root2) / 4, 0.0]], [[1 / 16, 0.0], [1 / 10, 1 / 16]]], dtype=F64
-    )
+    g = torch.tensor([[[1 / 4, 0.0], [(1 - 2 * root2) / 4, 0.0]], [[1 / 16, 0.0], [1 / 10, 1 / 16]]], dtype=F64)
     sde = ItoSDE(lambda t, x: x @ a.T, lambda t, x: Dense(torch.einsum("kij,bj->bik", g, x)), Noise.GENERAL)
     eye = torch.eye(2, dtype=F64)
     flow = torch.kron(a, eye) + torch.kron(eye, a) + sum(torch.kron(b, b) for b in g)
