@@ -98,4 +98,4 @@ def test_an_unknown_recipe_is_answered_with_the_nearest():
 
 def test_an_unknown_name_is_answered_by_the_nearest_or_by_all():
     assert suggest("digts", ["digits", "folder"]) == "did you mean digits?"
-    assert suggest("zzz", ["digits", "folder"]) == "there are digits, folder"
+    assert suggest("zzz", ["digits", "folder"]) == "known: digits, folder"
