@@ -337,7 +337,7 @@ def test_the_recipe_can_be_printed_and_tried_out_without_writing_anything(capsys
     assert (printed.process, printed.training.batch) == (VE(), 8)
     assert main(["train", "digits", *TINY, "--dry-run", "--threads=1"]) == 0
     said = capsys.readouterr().out
-    assert "1497 images of 8×8 pixels, 1 channels, 17 levels" in said
+    assert "1497 images of 8×8 pixels, 1 channel, 17 levels" in said
     assert "one step of 8 images: loss" in said
     assert "1,300 steps at that rate: " in said
     assert list(tmp_path.iterdir()) == []
