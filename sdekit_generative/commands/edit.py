@@ -172,7 +172,7 @@ def towards(
         Folder of a run of a classifier, such as one of the recipe digits-classifier. [default: a small one is trained on
         the spot on the run's own data, which must have labels]
     weight
-        How much the classifier counts: 1 as Bayes' rule has it.
+        How much the classifier counts: 1 as Bayes' rule has it; 2 to 4 make up for one that is unsure.
     steps
         Steps of the sampler, DPM-Solver++ 2M on the reverse SDE.
     training
