@@ -4,7 +4,7 @@
     encode       image → latent, by the probability flow to t_max;  decode the way back
     interpolate  decode(great circle between the latents of neighbours)
     temper       decode(τ z): latents of less (τ < 1) or more length
-    towards      a class, by a classifier of noisy images trained on the spot
+    towards      images of one class, by a classifier of noisy images
 
 Latents are states at t_max over its standard deviation: about N(0, 1). Image i of a seed is always the same.
 
@@ -122,16 +122,16 @@ def interpolate(
 
     Raises UserError for fewer than two images, or images of another shape than the model's.
     """
-    passages = len(_check_images(model, images)) - 1
+    check_state("images", images)
+    passages = len(images) - 1
     if passages < 1:
         raise UserError(f"images: two or more are needed to pass between them, got {len(images)}")
     check_integer("count", count, 2)
     share = len(images) / (len(images) + passages * count)  # of the work: to latents
     ends = encode(model, images, tolerance, part_of(progress, 0.0, share))
     ways = latent.interpolate(ends[:-1], ends[1:], [i / (count - 1) for i in range(count)]).transpose(0, 1)
-    return decode(model, ways.flatten(0, 1), tolerance, part_of(progress, share, 1.0 - share)).unflatten(
-        0, ways.shape[:2]
-    )
+    found = decode(model, ways.flatten(0, 1), tolerance, part_of(progress, share, 1.0 - share))
+    return found.unflatten(0, ways.shape[:2])
 
 
 def temper(

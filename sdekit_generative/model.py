@@ -62,6 +62,12 @@ class ScoreModel:
         found = next(self.network.parameters(), None)
         return torch.device("cpu") if found is None else found.device
 
+    @property
+    def knows_classes(self) -> bool:
+        """Whether the network is called with (x, c, labels), or with whatever comes."""
+        taken = inspect.signature(self.network.forward).parameters.values()
+        return len(taken) >= 3 or any(parameter.kind is parameter.VAR_POSITIONAL for parameter in taken)
+
     def conditional(self, labels: Labels, guidance: float = 1.0) -> ScoreModel:
         """The same model as the score of images of these classes.
 
@@ -116,12 +122,6 @@ class ScoreModel:
         check_state("x", x, valued=False)
         t = time_beside(t, x)
         return -self.noise(t, x) / match(self.process.std(t), x)
-
-
-def takes_labels(network: nn.Module) -> bool:
-    """Whether it is called with (x, c, labels), or with whatever comes."""
-    taken = inspect.signature(network.forward).parameters.values()
-    return len(taken) >= 3 or any(parameter.kind is parameter.VAR_POSITIONAL for parameter in taken)
 
 
 def _precision(network: nn.Module) -> torch.dtype:
@@ -179,6 +179,11 @@ class ClassifierGuided:
         if name.startswith("__") or name == "score":
             raise AttributeError(name)
         return getattr(self.score, name)
+
+    @property
+    def knows_classes(self) -> bool:
+        """The classifier does, whatever the score knows."""
+        return True
 
     def conditional(self, labels: Tensor | int, guidance: float = 1.0) -> ClassifierGuided:
         """The same guided to other classes, as `ScoreModel.conditional`."""

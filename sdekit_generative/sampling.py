@@ -16,7 +16,7 @@ from sdekit.arguments import check_has, check_integer
 from sdekit.random import Purpose, as_draws
 from sdekit.save import SaveAt
 
-from .model import Labels, ScoreModel, takes_labels
+from .model import Labels, ScoreModel
 from .samplers import ODE, PC, Fast, Progress, Route, Sampler, part_of
 
 __all__ = [
@@ -65,7 +65,7 @@ def draw(
     check_integer("first: the index of an image", first, 0)
     if labels is None:
         labels, guidance = model.labels, model.guidance
-    if labels is not None and isinstance(model, ScoreModel) and not takes_labels(model.network):
+    if labels is not None and not model.knows_classes:
         raise ValueError(f"labels were given to a {type(model.network).__name__}, which knows no classes")
     if isinstance(labels, Tensor) and labels.ndim == 1 and len(labels) != n:
         raise ValueError(f"labels: got {len(labels)} for {n} images; give one for each, or one class for all")
