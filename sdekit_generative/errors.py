@@ -36,3 +36,9 @@ class CheckpointWarning(UserWarning):
 
 class DataWarning(UserWarning):
     """Images that were left out or converted; the message names them."""
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things: 1 channel, 3 channels, 10 classes."""
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{count} {thing}{'' if count == 1 else plural}"

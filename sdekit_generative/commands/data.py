@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App
 
-from ..errors import UserError
+from ..errors import UserError, counted
 from .app import app
-from .options import Changes, Flag, changes, counted, say
+from .options import Changes, Flag, changes, say
 
 if TYPE_CHECKING:
     import numpy as np

@@ -137,12 +137,6 @@ def numbers(given: str | None, first: int, usual: int) -> range:
     return found
 
 
-def counted(count: int, thing: str) -> str:
-    """A number of things: 1 channel, 3 channels, 10 classes."""
-    plural = "es" if thing.endswith("s") else "s"
-    return f"{count} {thing}{'' if count == 1 else plural}"
-
-
 def say(text: str) -> None:
     """Print a result."""
     print(text, flush=True)  # noqa: T201

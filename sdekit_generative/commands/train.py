@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from ..errors import UserError
+from ..errors import UserError, counted
 from .app import app
-from .options import Changes, Count, Flag, Machine, changes, counted, find_device, say, use_threads, warn
+from .options import Changes, Count, Flag, Machine, changes, find_device, say, use_threads, warn
 
 if TYPE_CHECKING:
     from ..recipes import Recipe

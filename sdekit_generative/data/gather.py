@@ -16,7 +16,7 @@ from typing import IO, Literal
 import numpy as np
 import torch
 
-from ..errors import DataError, DataWarning
+from ..errors import DataError, DataWarning, counted
 from .dataset import Dataset
 from .decode import Fit, read_image
 
@@ -87,21 +87,17 @@ def settle(found: Gathered, broken: Broken, converted: Converted, where: str) ->
             "data check --broken skip, train --set data.broken=skip"
         )
     if found.broken:
-        warnings.warn(f"{_left_out(len(found.broken))}: {_listed(found.broken)}", DataWarning, stacklevel=3)
+        left_out = f"{counted(len(found.broken), 'file')} left out"
+        warnings.warn(f"{left_out}: {_listed(found.broken)}", DataWarning, stacklevel=3)
     if not found.converted:
         pass
     elif converted == "stop":
         raise DataError(f"{where}: images of another kind than asked for: {_listed(found.converted)}")
     else:
         done = "converted" if converted == "keep" else "left out"
-        count = f"{len(found.converted)} image{'s' if len(found.converted) > 1 else ''}"
-        warnings.warn(f"{count} {done}: {_listed(found.converted)}", DataWarning, stacklevel=3)
+        warnings.warn(f"{counted(len(found.converted), 'image')} {done}: {_listed(found.converted)}", DataWarning, stacklevel=3)
     if not found.pixels:
         raise DataError(f"{where}: not one image in it can be used")
-
-
-def _left_out(count: int) -> str:
-    return f"{count} file{'s' if count > 1 else ''} left out"
 
 
 def _listed(names: Sequence[str]) -> str:

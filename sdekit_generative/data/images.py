@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from .arrays import ARRAYS, read_array
 from .dataset import Dataset
 from .decode import Fit
@@ -92,7 +92,7 @@ class Folder:
         channels, height, width = data.shape
         if (self.size or width, self.size or height, self.crop) != (width, height, None) or self.channels < channels:
             raise DataError(
-                f"{self.path}: has images of {width}×{height} pixels and {channels} channel{'s' if channels > 1 else ''}; "
+                f"{self.path}: has images of {width}×{height} pixels and {counted(channels, 'channel')}; "
                 "arrays are taken as they are: leave out size, crop and channels, or convert it yourself"
             )
         return data

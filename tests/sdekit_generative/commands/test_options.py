@@ -9,7 +9,7 @@ from PIL import Image
 from sdekit_generative import recipes
 from sdekit_generative.cli import main
 from sdekit_generative.commands.options import Drawn, Taken
-from sdekit_generative.errors import UserError
+from sdekit_generative.errors import UserError, counted
 from sdekit_generative.progress import work_bar
 
 
@@ -172,3 +172,8 @@ def test_progress_in_a_log_is_lines_with_the_rate_and_the_time_left(capsys, monk
         "sampling: 50 %, 40 s, 0.8 images/s, 40 s left",
         "sampling: 100 %, 80 s, 0.8 images/s",
     ]
+
+
+def test_one_thing_is_not_said_as_if_there_were_more():
+    said = [counted(n, thing) for n, thing in ((1, "channel"), (3, "channel"), (1, "class"), (0, "class"))]
+    assert said == ["1 channel", "3 channels", "1 class", "0 classes"]
