@@ -132,7 +132,8 @@ def test_what_one_process_cannot_do_ends_all_with_its_words_and_no_traceback(alo
     code, _, err = _finish([*TWO, "digits", *TINY, "--out", alone])
     assert code != 0
     said = [line for line in err.splitlines() if line.startswith("sdekit-generative: error: ")]
-    assert len(said) == 2
+    # Each process says it, unless torchrun ends it first because another has already ended.
+    assert len(said) in (1, 2)
     assert all("holds another run" in line for line in said)
     assert "rank0" not in err
     assert "rank1" not in err
