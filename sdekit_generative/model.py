@@ -43,7 +43,7 @@ class ScoreModel:
     data_range       the range of x that stands for [0, 1]
     shape, levels    the images it was made for: (C, H, W) and grey levels
     labels, guidance the classes it is the score of, and how much they count; see `conditional`
-    precision        torch.bfloat16 evaluates the network under autocast; None in that of its weights, float32 or float64
+    precision        torch.bfloat16 evaluates the network under autocast; None in that of its weights
     """
 
     network: nn.Module
@@ -125,9 +125,8 @@ class ScoreModel:
 
 
 def _precision(network: nn.Module) -> torch.dtype:
-    """The dtype in which a network takes images."""
-    found = next((p.dtype for p in network.parameters()), None)
-    return torch.float64 if found == torch.float64 else torch.float32
+    """The dtype in which a network takes images: that of its weights."""
+    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
 
 
 def _check_labels(labels: object) -> None:

@@ -9,7 +9,7 @@ from cyclopts import App
 
 from ..errors import UserError
 from .app import app
-from .options import Count, Drawn, Machine, Picture, Taken, say
+from .options import Count, Drawn, Machine, Model, Picture, Taken, say
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,6 +40,7 @@ def rework(
     which: Taken = Taken(),
     seed: int = 0,
     picture: Picture = Picture(),
+    weights: Model = Model(),
     on: Machine = Machine(),
 ) -> int:
     """Add noise to images and take it out again (SDEdit): details below the noise are made anew. Originals on top.
@@ -65,7 +66,7 @@ def rework(
     from .work import Work
 
     span = which.span(8)
-    work = Work(run, on)
+    work = Work(run, weights, on)
     files = picture.files(run / f"rework-{noise:g}-seed{seed}.png")
     before = read_images(run, images, work.model, span)
     with work.bar("reworking", len(before)) as progress:
@@ -85,6 +86,7 @@ def interpolate(
     which: Taken = Taken(),
     tolerance: float = 1e-4,
     picture: Picture = Picture(),
+    weights: Model = Model(),
     on: Machine = Machine(),
 ) -> int:
     """Pass from image to image by way of their latents: a row for each pair of neighbours.
@@ -107,7 +109,7 @@ def interpolate(
     span = which.span(4)
     if frames < 2 or len(span) < 2:
         raise UserError(f"--frames and --images: 2 or more are needed, got {frames} and {len(span)}")
-    work = Work(run, on)
+    work = Work(run, weights, on)
     files = picture.files(run / f"interpolate-{span.start}.png")
     ends = read_images(run, images, work.model, span)
     passages = len(ends) - 1
@@ -124,6 +126,7 @@ def temper(
     temperature: float = 0.8,
     which: Drawn = Drawn(),
     picture: Picture = Picture(),
+    weights: Model = Model(),
     on: Machine = Machine(),
 ) -> int:
     """Draw images from shorter latents: cleaner and less various below temperature 1.
@@ -139,7 +142,7 @@ def temper(
     from .work import Work
 
     span, seed = which.span(64), which.seed
-    work = Work(run, on)
+    work = Work(run, weights, on)
     files = picture.files(run / f"temper-{temperature:g}-seed{seed}.png")
     with work.bar("sampling", len(span)) as progress:
         images = temper_images(work.model, len(span), temperature, seed, span.start, progress=progress)
@@ -158,6 +161,7 @@ def towards(
     steps: Count = 100,
     training: Count = 500,
     picture: Picture = Picture(),
+    weights: Model = Model(),
     on: Machine = Machine(),
 ) -> int:
     """Draw images of one class from a model that knows none, by a classifier of noisy images.
@@ -184,7 +188,7 @@ def towards(
     from .work import Work
 
     span, seed = which.span(64), which.seed
-    work = Work(run, on)
+    work = Work(run, weights, on)
     model, n, first = work.model, len(span), span.start
     files = picture.files(run / f"towards-{label}-{weight:g}-seed{seed}.png")
     guide = (

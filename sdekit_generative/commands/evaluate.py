@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from ..errors import UserError
 from .app import app
-from .options import Count, Machine, blaming, numbers, say, warn
+from .options import Count, Machine, Model, blaming, numbers, say, warn
 from .samplers import SamplerOptions
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def evaluate(
     probes: Count = 1,
     batch: Count = 256,
     out: Path | None = None,
-    checkpoint: Literal["newest", "best"] = "newest",
+    weights: Model = Model(),
     on: Machine = Machine(),
 ) -> int:
     """Measure a run: make images and compare them with real ones, and measure the bits of data; prints one line of JSON.
@@ -83,15 +83,13 @@ def evaluate(
         Images made at a time.
     out
         Folder for the work and evaluation.json. [default: RUN/evaluations/…, by what is measured]
-    checkpoint
-        Which checkpoint: the newest, or the best that training measured.
     """
     from ..evaluation import Bits, Images
     from ..evaluation import evaluate as measure
     from ..files import as_json, replace_file
     from ..metrics import Statistics
     from ..progress import work_bar
-    from ..run import Run, load
+    from ..run import Run
     from ..training import joined
 
     made = numbers(n, 0, 0)
@@ -104,7 +102,7 @@ def evaluate(
     except (ValueError, TypeError) as problem:
         raise UserError(str(problem)) from None
     with joined(on.start()) as group, blaming(run):
-        model, recipe = load(run, group.device, which=checkpoint), Run.open(run).recipe()
+        model, recipe = weights.load(run, group.device), Run.open(run).recipe()
         needed = "bpd" in wanted or (reference is None and bool({"fid", "kid", "pr"} & set(wanted)))
         compared, measured = real_images(recipe, model, data) if needed else (None, None)
         folder = out or run / "evaluations" / f"{how.sampler}-seed{seed}-{_short(model, images)}"

@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import Literal
 
 from .app import app
-from .options import say
+from .options import Weights, say
 
 
 @app.command
-def export(run: Path, *, out: Path, to: Literal["safetensors", "diffusers", "score-sde"] = "safetensors") -> int:
+def export(
+    run: Path,
+    *,
+    out: Path,
+    to: Literal["safetensors", "diffusers", "score-sde"] = "safetensors",
+    weights: Weights = Weights(),
+) -> int:
     """Write a run's averaged weights for use elsewhere.
 
     Parameters
@@ -24,9 +30,8 @@ def export(run: Path, *, out: Path, to: Literal["safetensors", "diffusers", "sco
         where there is a counterpart; score-sde: safetensors by the names of the score_sde PyTorch code.
     """
     from ..errors import UserError
-    from ..run import load
 
-    model = load(run)
+    model = weights.load(run)
     if out.exists():
         raise UserError(f"--out: {out} exists; choose another, or remove it")
     from .. import interop

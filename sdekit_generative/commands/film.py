@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter, validators
 
 from .app import app
-from .options import Drawn, Machine, say
+from .options import Drawn, Machine, Model, say
 from .samplers import SamplerOptions
 
 
@@ -19,7 +19,7 @@ def film(
     which: Drawn = Drawn(),
     frames: Annotated[int, Parameter(validator=validators.Number(gte=3))] = 24,
     how: SamplerOptions = SamplerOptions(),
-    checkpoint: Literal["newest", "best"] = "newest",
+    weights: Model = Model(),
     out: Path | None = None,
     on: Machine = Machine(),
 ) -> int:
@@ -34,8 +34,6 @@ def film(
         Folder of the run.
     frames
         Frames of each image, from the prior to the image itself; even steps of the logarithm of the noise.
-    checkpoint
-        Which checkpoint: the newest, or the best that training measured.
     out
         A name in .gif for the animation or in .png for the strip. Beside it go the states (.npz) and what they were made
         with (.json); none may exist yet. [default: RUN/film-SAMPLER-seedSEED-FIRST-LAST.gif]
@@ -49,7 +47,7 @@ def film(
 
     span, seed, sampler = which.span(8), which.seed, how.build()
     first, n = span.start, len(span)
-    work = Work(run, on, checkpoint)
+    work = Work(run, weights, on)
     usual = run / f"film-{how.sampler}-seed{seed}-{first}-{first + n - 1}.gif"
     files = Result.vacant(out or usual, (".gif", ".png"))
     with work.bar("sampling", n) as progress:
@@ -57,7 +55,7 @@ def film(
     states = states.cpu()
     moves = files.file.suffix.lower() == ".gif"
     picture = animation(states) if moves else grid(shown(states), columns=frames)
-    about = work.record(n=n, seed=seed, first=first, frames=frames, checkpoint=checkpoint, sampler=describe(sampler))
+    about = work.record(n=n, seed=seed, first=first, frames=frames, sampler=describe(sampler))
     files.write(picture, {"states": states.numpy(), "log_sigma": levels.numpy()}, about)
     say(f"{n} images in {frames} frames, {work.evaluations} network evaluations each: {files.file}")
     return 0

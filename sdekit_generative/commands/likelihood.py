@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import UserError
 from .app import app
 from .evaluate import real_images
-from .options import Count, Machine, Taken, blaming, say
+from .options import Count, Machine, Model, Taken, blaming, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ def likelihood(
     tolerance: float = 1e-3,
     probes: Count = 1,
     dequantise: Literal["uniform", "truncated", "learned"] = "uniform",
-    checkpoint: Literal["newest", "best"] = "newest",
+    weights: Model = Model(),
     seed: int = 0,
     batch: Count = 100,
     on: Machine = Machine(),
@@ -48,8 +48,6 @@ def likelihood(
         Random probes of the divergence for each image.
     dequantise
         Law of the noise within a level: uniform, truncated (normal), or learned on the training images for this model.
-    checkpoint
-        Which checkpoint: the newest, or the best that training measured.
     seed
         Of dequantisation and probes.
     batch
@@ -62,12 +60,12 @@ def likelihood(
 
     from ..likelihood import bits_per_dim
     from ..progress import work_bar
-    from ..run import Run, load
+    from ..run import Run
     from ..variational import dequantised_bits_per_dim
 
     if not tolerance > 0:
         raise UserError(f"--tolerance: expected a number above 0, got {tolerance}")
-    model = load(run, on.start(), checkpoint)
+    model = weights.load(run, on.start())
     _, images = real_images(Run.open(run).recipe(), model, data)
     if images.shape != model.shape or (data is not None and int(images.images.max()) >= model.levels):
         raise UserError(

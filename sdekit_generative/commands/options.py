@@ -2,6 +2,7 @@
 
     Machine   --threads, --device          Drawn   --images (--n), --first, --seed: images to be made
     Picture   --out                        Taken   --images (--count), --first: images that there are
+    Weights   --checkpoint, --average      Model   as Weights, and --precision
 
 A command takes a record of options as one argument, `on: Machine = Machine()`; they are options of the command itself.
 """
@@ -12,9 +13,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
@@ -23,6 +24,7 @@ from ..errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from ..model import ScoreModel
     from ..results import Result
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
@@ -50,6 +52,51 @@ class Machine:
         """Fix the threads; returns the device. Raises UserError for one that cannot be used."""
         use_threads(self.threads)
         return find_device(self.device)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Weights:
+    """Which weights of a run.
+
+    Parameters
+    ----------
+    checkpoint
+        Which checkpoint: the newest, or the best that training measured.
+    average
+        Width of a power-function average of the weights to put together from the run's snapshots, such as 0.08.
+        [default: the average that the checkpoint keeps]
+    """
+
+    checkpoint: Literal["newest", "best"] = "newest"
+    average: float | None = None
+
+    def load(self, run: Path, device: torch.device | str = "cpu") -> ScoreModel:
+        """The model of a run with these weights. Raises as `sdekit_generative.run.load` does."""
+        from ..run import load
+
+        return load(run, device, self.checkpoint, self.average)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Model(Weights):
+    """Which weights of a run, and how exactly they are evaluated.
+
+    Parameters
+    ----------
+    precision
+        What the network is evaluated in: float32, or bfloat16 or float16 by autocast, which GPUs are faster at. All else
+        is computed as before.
+    """
+
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def load(self, run: Path, device: torch.device | str = "cpu") -> ScoreModel:
+        """The model of a run with these weights and this precision. Raises as `sdekit_generative.run.load` does."""
+        from ..training.update import PRECISIONS
+
+        return replace(super().load(run, device), precision=PRECISIONS[self.precision])
 
 
 @Parameter(name="*")

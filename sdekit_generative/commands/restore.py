@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from ..errors import UserError
 from .app import app
-from .options import Count, Flag, Machine, Picture, Taken, say
+from .options import Count, Flag, Machine, Model, Picture, Taken, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -181,6 +181,7 @@ def restore(
     seed: int = 0,
     batch: Count = 256,
     picture: Picture = Picture(),
+    weights: Model = Model(),
     on: Machine = Machine(),
 ) -> int:
     """Restore images from a part, a blur, a projection, … of them: `restore runs/digits --task inpaint`.
@@ -224,7 +225,7 @@ def restore(
     if not noise >= 0:
         raise UserError(f"--noise: expected 0 or more, got {noise}")
     span = which.span(6)
-    work = Work(run, on)
+    work = Work(run, weights, on)
     model = work.model
     operator = _operator(task, settings, model.shape, seed)
     chosen = _method(method, operator, model, n)

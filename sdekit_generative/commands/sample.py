@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from .app import app
-from .options import Count, Drawn, Machine, Picture, say
+from .options import Count, Drawn, Machine, Model, Picture, say
 from .samplers import SamplerOptions
 
 
@@ -18,8 +17,7 @@ def sample(
     how: SamplerOptions = SamplerOptions(),
     label: int | None = None,
     guidance: float = 1.0,
-    checkpoint: Literal["newest", "best"] = "newest",
-    average: float | None = None,
+    weights: Model = Model(),
     batch: Count = 256,
     picture: Picture = Picture(),
     on: Machine = Machine(),
@@ -34,10 +32,6 @@ def sample(
         Class of the images, where the network knows classes.
     guidance
         How much the class counts; 1 is as learned.
-    checkpoint
-        Which checkpoint: the newest, or the best that training measured.
-    average
-        Width of a power-function average of the weights to put together from the run's snapshots, such as 0.08.
     batch
         Images made at a time.
     """
@@ -49,7 +43,7 @@ def sample(
 
     span, seed, sampler = which.span(64), which.seed, how.build()
     first, n = span.start, len(span)
-    work = Work(run, on, checkpoint, average)
+    work = Work(run, weights, on)
     files = picture.files(run / f"samples-{how.sampler}-seed{seed}-{first}-{first + n - 1}.png")
     with work.bar("sampling", n) as progress:
         samples = draw(work.model, n, sampler, seed, first, batch, progress, label, guidance)
@@ -60,8 +54,6 @@ def sample(
         batch=batch,
         label=label,
         guidance=guidance,
-        checkpoint=checkpoint,
-        average=average,
         sampler=describe(sampler),
         network_evaluations=samples.network_evaluations,
     )

@@ -6,26 +6,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..progress import work_bar
 from ..results import counting, made_with
-from ..run import Run, load
-from .options import Machine, blaming
+from ..run import Run
+from .options import Machine, Model, blaming
 
 
 class Work:
     """What is done with the model of a run, and the record of it that goes beside its results.
 
-    run          folder of the run
-    on           where to compute
-    checkpoint, average   which weights, as in `load`
+    run     folder of the run
+    given   which of its weights
+    on      where to compute
     """
 
-    def __init__(
-        self, run: Path, on: Machine, checkpoint: Literal["newest", "best"] = "newest", average: float | None = None
-    ) -> None:
-        self.run, self.model = run, load(run, on.start(), checkpoint, average)
+    def __init__(self, run: Path, given: Model, on: Machine) -> None:
+        self.run, self.given, self.model = run, given, given.load(run, on.start())
         self.evaluations, self.seconds = 0, 0.0
 
     @contextmanager
@@ -42,6 +40,7 @@ class Work:
 
         network_evaluations are the calls of the network, an image's own where all are made in one batch; say otherwise.
         """
-        about = {"run": str(self.run), "network_evaluations": self.evaluations, "seconds": round(self.seconds, 2)}
+        took = {"network_evaluations": self.evaluations, "seconds": round(self.seconds, 2)}
+        about = {"run": str(self.run), "checkpoint": self.given.checkpoint, "average": self.given.average, **took}
         told = {name: str(value) if isinstance(value, Path) else value for name, value in more.items()}
         return made_with(self.model, Run.open(self.run).recipe(), **about | told)

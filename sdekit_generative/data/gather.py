@@ -95,7 +95,9 @@ def settle(found: Gathered, broken: Broken, converted: Converted, where: str) ->
         raise DataError(f"{where}: images of another kind than asked for: {_listed(found.converted)}")
     else:
         done = "converted" if converted == "keep" else "left out"
-        warnings.warn(f"{counted(len(found.converted), 'image')} {done}: {_listed(found.converted)}", DataWarning, stacklevel=3)
+        warnings.warn(
+            f"{counted(len(found.converted), 'image')} {done}: {_listed(found.converted)}", DataWarning, stacklevel=3
+        )
     if not found.pixels:
         raise DataError(f"{where}: not one image in it can be used")
 

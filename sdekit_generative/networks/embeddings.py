@@ -11,6 +11,17 @@ import torch
 from torch import Tensor, nn
 
 
+def _waves(phase: Tensor) -> Tensor:
+    """Sines and cosines of phases `(B, n)`, `(B, 2n)`. Raises ValueError in half precision, which has no digits for them."""
+    if phase.dtype in (torch.bfloat16, torch.float16):
+        name = str(phase.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"the network's weights are {name}, in which noise levels cannot be told apart; leave them in float32 and "
+            f"evaluate under autocast: precision=torch.{name} of a ScoreModel"
+        )
+    return torch.cat([phase.sin(), phase.cos()], dim=1)
+
+
 class Sinusoids(nn.Module):
     """Sines and cosines of a scalar at geometrically spaced wavelengths.
 
@@ -31,7 +42,7 @@ class Sinusoids(nn.Module):
     def forward(self, c: Tensor) -> Tensor:
         """`(B,)` → `(B, width)`."""
         phase = c[:, None].to(self.frequencies.dtype) * self.frequencies
-        return torch.cat([phase.sin(), phase.cos()], dim=1)
+        return _waves(phase)
 
 
 class RandomFourier(nn.Module):
@@ -52,7 +63,7 @@ class RandomFourier(nn.Module):
     def forward(self, c: Tensor) -> Tensor:
         """`(B,)` → `(B, width)`."""
         phase = c[:, None].to(self.W.dtype) * self.W * 2 * math.pi
-        return torch.cat([phase.sin(), phase.cos()], dim=1)
+        return _waves(phase)
 
 
 class Positions(nn.Module):
@@ -79,8 +90,7 @@ class Positions(nn.Module):
     def forward(self, c: Tensor) -> Tensor:
         """`(B,)` → `(B, width)`."""
         phase = c[:, None].to(self.frequencies.dtype) * self.frequencies
-        features = torch.cat([phase.sin(), phase.cos()], dim=1)
-        return nn.functional.pad(features, (0, self.width % 2))
+        return nn.functional.pad(_waves(phase), (0, self.width % 2))
 
 
 class NoiseEmbedding(nn.Sequential):

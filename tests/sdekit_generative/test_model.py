@@ -14,7 +14,7 @@ from sdekit_generative.model import (
     PredictVelocity,
     ScoreModel,
 )
-from sdekit_generative.networks import NCSNppConfig, UNetConfig
+from sdekit_generative.networks import DDPMppConfig, NCSNppConfig, UNetConfig
 from sdekit_generative.samplers import Fast
 from sdekit_generative.sampling import draw
 
@@ -311,3 +311,30 @@ def test_a_model_may_be_evaluated_in_bfloat16_and_gives_float32():
         assert rough.dtype is torch.float32
         torch.testing.assert_close(rough, exact(0.5, x), rtol=0.02, atol=0.02)
     assert seen == [torch.bfloat16, torch.float32]
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_a_network_of_half_precision_takes_images_of_its_own_and_gives_float32(half):
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+    model = _model(lambda x, c: network(x), VP(), Predict("noise"))
+    model.network.inner = network  # whose weights are the network's
+    x = _images()
+    with torch.no_grad():
+        exact = model(0.5, x)
+        network.to(half)
+        rough = model(0.5, x)
+    assert rough.dtype is torch.float32
+    torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [NCSNppConfig(8, (1, 2), 1, (4,)), DDPMppConfig(8, (1, 2), 1, (4,)), UNetConfig(8, (1, 2), 1, ())],
+    ids=["NCSN++", "DDPM++", "UNet"],
+)
+def test_networks_whose_frequencies_half_precision_would_spoil_say_so(config):
+    network = config.build((1, 4, 4)).bfloat16()
+    model = ScoreModel(network, VP(), PredictVelocity(), DataRange(), (1, 4, 4), 256)
+    with pytest.raises(ValueError, match=r"leave them in float32 .* precision=torch\.bfloat16 of a ScoreModel"):
+        model(0.5, _images())

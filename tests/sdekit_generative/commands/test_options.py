@@ -64,6 +64,40 @@ def test_an_image_is_the_same_whichever_others_are_asked_for(tiny_run, tmp_path)
     assert np.array_equal(drawn["range"], drawn["all"][2:5])
 
 
+def test_the_precision_of_the_network_is_an_option_and_recorded(tiny_run, tmp_path):
+    drawn = {}
+    for precision in ("float32", "bfloat16"):
+        out = tmp_path / f"{precision}.png"
+        options = ["--images=0-3", "--frames=3", "--sampler=fast", "--steps=8", f"--precision={precision}"]
+        assert main(["film", str(tiny_run), *options, f"--out={out}"]) == 0
+        with np.load(out.with_suffix(".npz")) as arrays:
+            drawn[precision] = arrays["states"]
+        told = json.loads(out.with_suffix(".json").read_text())
+        assert told["model"]["precision"] == (None if precision == "float32" else precision)
+        assert (told["checkpoint"], told["average"]) == ("newest", None)
+    gap = np.abs(drawn["float32"] - drawn["bfloat16"])
+    assert 0.0 < gap.max() < 0.02 * np.abs(drawn["float32"]).max()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sample"], ["film"], ["likelihood"], ["evaluate", "--metric=bpd"], ["restore", "--task=sr"], ["edit", "temper"],
+        ["edit", "rework"], ["edit", "interpolate"], ["edit", "towards", "--label=1"], ["export"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_every_command_takes_the_best_checkpoint_or_another_average(tiny_run, tmp_path, capsys, command):
+    out = tmp_path / "made.png"
+    options = ([] if command == ["likelihood"] else [f"--out={out}"]) + command[1:]
+    run, words = str(tiny_run), command[:2] if command[0] == "edit" else command[:1]
+    given = [*words, run, *(o for o in options if o not in words)]
+    for option, said in (("--checkpoint=best", "nothing was measured"), ("--average=0.1", "kept no snapshots")):
+        assert main([*given, option]) == 2
+        assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_every_picture_has_beside_it_what_it_was_made_with(tiny_run, tmp_path):
     recipe = json.loads((tiny_run / "recipe.json").read_text())
     few = ["--steps=4", "--images=0-1"]
