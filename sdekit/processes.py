@@ -133,6 +133,12 @@ def processes() -> Generator[Processes]:
         dist.destroy_process_group()
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor as it is in one process; where it is split, all processes must ask for it together."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor.detach() if full is None else full().detach()
+
+
 def launched() -> int | None:
     """How many processes were launched together, WORLD_SIZE; None where nothing was. Raises LaunchError for no number."""
     given = os.environ.get("WORLD_SIZE")

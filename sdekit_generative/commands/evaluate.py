@@ -130,9 +130,10 @@ def evaluate(
 def real_images(recipe: Recipe, model: ScoreModel, data: Path | None) -> tuple[Dataset, Dataset]:
     """(those compared with, those measured): the run's own, or all at a path, at the model's size."""
     from ..data import source_of
+    from ..train import load_images
 
     if data is None:
-        return recipe.data.load().split()
+        return load_images(recipe)
     channels, height, width = model.shape
     given = source_of(data, size=height if height == width else None, channels=channels).load()
     return given, given

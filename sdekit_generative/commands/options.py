@@ -94,7 +94,7 @@ class Model(Weights):
 
     def load(self, run: Path, device: torch.device | str = "cpu") -> ScoreModel:
         """The model of a run with these weights and this precision. Raises as `sdekit_generative.run.load` does."""
-        from ..training.update import PRECISIONS
+        from ..training.settings import PRECISIONS
 
         return replace(super().load(run, device), precision=PRECISIONS[self.precision])
 

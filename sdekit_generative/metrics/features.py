@@ -23,6 +23,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from sdekit.processes import whole
+
 from ..data import shown
 from ..data.dataset import check_images
 from ..data.digits import LEVELS
@@ -58,8 +60,7 @@ def fingerprint(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-        digest.update(whole.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(whole(tensor).cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

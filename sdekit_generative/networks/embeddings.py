@@ -11,14 +11,18 @@ import torch
 from torch import Tensor, nn
 
 
-def _waves(phase: Tensor) -> Tensor:
-    """Sines and cosines of phases `(B, n)`, `(B, 2n)`. Raises ValueError in half precision, which has no digits for them."""
-    if phase.dtype in (torch.bfloat16, torch.float16):
-        name = str(phase.dtype).removeprefix("torch.")
+def _waves(c: Tensor, frequencies: Tensor, unit: float = 1.0) -> Tensor:
+    """`[sin(ω_i c), cos(ω_i c)]`, ω = unit · frequencies: `(B,)` → `(B, 2n)`.
+
+    Raises ValueError for frequencies in half precision, which has no digits for the phases.
+    """
+    if frequencies.dtype in (torch.bfloat16, torch.float16):
+        name = str(frequencies.dtype).removeprefix("torch.")
         raise ValueError(
             f"the network's weights are {name}, in which noise levels cannot be told apart; leave them in float32 and "
             f"evaluate under autocast: precision=torch.{name} of a ScoreModel"
         )
+    phase = c[:, None].to(frequencies.dtype) * frequencies * unit
     return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 
@@ -41,8 +45,7 @@ class Sinusoids(nn.Module):
 
     def forward(self, c: Tensor) -> Tensor:
         """`(B,)` → `(B, width)`."""
-        phase = c[:, None].to(self.frequencies.dtype) * self.frequencies
-        return _waves(phase)
+        return _waves(c, self.frequencies)
 
 
 class RandomFourier(nn.Module):
@@ -62,8 +65,7 @@ class RandomFourier(nn.Module):
 
     def forward(self, c: Tensor) -> Tensor:
         """`(B,)` → `(B, width)`."""
-        phase = c[:, None].to(self.W.dtype) * self.W * 2 * math.pi
-        return _waves(phase)
+        return _waves(c, self.W, 2.0 * math.pi)
 
 
 class Positions(nn.Module):
@@ -89,8 +91,7 @@ class Positions(nn.Module):
 
     def forward(self, c: Tensor) -> Tensor:
         """`(B,)` → `(B, width)`."""
-        phase = c[:, None].to(self.frequencies.dtype) * self.frequencies
-        return nn.functional.pad(_waves(phase), (0, self.width % 2))
+        return nn.functional.pad(_waves(c, self.frequencies), (0, self.width % 2))
 
 
 class NoiseEmbedding(nn.Sequential):

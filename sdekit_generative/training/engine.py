@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit.processes import whole
 from sdekit.random import KeyedDraws, Purpose
 
 from ..data import Dataset, permutation
@@ -26,9 +27,9 @@ from .checkpoint import Checkpoint
 from .dropout import KeyedDropout
 from .ema import EMA, PowerEMA
 from .processes import Processes
-from .settings import Training
-from .sharding import like, whole
-from .update import PRECISIONS, Update
+from .settings import PRECISIONS, Training
+from .sharding import like
+from .update import Update
 
 _FLIP, _LABEL = 1, 2  # parts of the draws of data, whose part 0 is the order
 

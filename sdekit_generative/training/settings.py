@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from ..losses import SPREADS
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MEASURES = ("loss", "frechet")
 
 

@@ -33,12 +33,6 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
     return found[::-1]
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor as it is in one process; where it is split, all processes must ask for it together."""
-    full = getattr(tensor, "full_tensor", None)
-    return tensor.detach() if full is None else full().detach()
-
-
 def like(value: Tensor, target: Tensor) -> Tensor:
     """A whole value split as the target is."""
     mesh = getattr(target, "device_mesh", None)

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sdekit.processes import whole
+
 from ..errors import CheckpointError, TrainingDiverged
 from .processes import Processes
 from .settings import Training
-from .sharding import like, shard, whole
+from .sharding import like, shard
 
 _PATIENCE = 20  # steps in a row that may be left out for overflow, before it is called divergence
-
-PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Update:
